@@ -53,6 +53,11 @@ type Copy struct {
 	Node   string      `json:"node"`
 	Role   Role        `json:"role"`
 	State  State       `json:"state"`
+
+	// Generation tells this copy from earlier ones of the same database in
+	// the same place: a region taken out and put back starts afresh. It grows
+	// with every copy added and is never 0.
+	Generation uint64 `json:"generation"`
 }
 
 // Limits are what a plan allows one database. A zero means no limit.
@@ -77,6 +82,7 @@ type Database struct {
 	HashSeed uint64     `json:"hash_seed"` // keys the hash table, the same on every copy so that SCAN cursors are
 	Epoch    uint32     `json:"epoch"`     // of the present primary's ownership
 	Copies   []Copy     `json:"copies"`    // the primary first
+	Made     uint64     `json:"made"`      // how many copies it ever had: the highest Generation
 	Revision int64      `json:"revision"`  // of this record; grows with every change
 }
 
@@ -88,6 +94,28 @@ func (d *Database) PrimaryCopy() *Copy {
 		}
 	}
 	return nil
+}
+
+// CopyIn returns the copy that lives in a region, or nil.
+func (d *Database) CopyIn(r region.Code) *Copy {
+	for i := range d.Copies {
+		if d.Copies[i].Region == r {
+			return &d.Copies[i]
+		}
+	}
+	return nil
+}
+
+// ReplicaRegions lists the regions of all copies but the primary, in order of
+// the record.
+func (d *Database) ReplicaRegions() []region.Code {
+	regions := []region.Code{}
+	for _, c := range d.Copies {
+		if c.Role != Primary {
+			regions = append(regions, c.Region)
+		}
+	}
+	return regions
 }
 
 // CopyOn returns the copy that lives on a node, or nil.
