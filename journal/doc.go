@@ -1,0 +1,102 @@
+// Package journal is the ordered log of changes: append, sync, read from an
+// offset, trim.
+//
+// A loop has one journal and all its databases write into it. The engine
+// appends an entry for each command that changed something, commits once per
+// batch, before the batch's replies leave, and trims what checkpoints have made
+// superfluous. Replication reads from it. The journal knows which database an
+// entry belongs to and its position in that database's history; what the
+// effects in it mean it leaves to others.
+//
+// # What is promised
+//
+// After Commit an entry is in the kernel, so the death of the process doesn't
+// lose it. After Sync, CommitSync or the background sync (each second unless
+// told otherwise) it is on disk, so a power cut doesn't lose it either. What
+// survives is always a prefix of what was appended: an entry is never found
+// without all those before it.
+//
+// # Offsets
+//
+// An Offset is a place in the stream of bytes that the journal has been since
+// it was made. Offsets only grow, also over restarts, and say nothing about
+// files.
+//
+// # On disk
+//
+// The stream is cut into segment files, named by a number that grows by one:
+//
+//	0000000000000041.seg   oldest kept
+//	0000000000000042.seg   the one being written
+//	0000000000000043.seg   prepared, not begun
+//	free-0000000000000040.seg   to be used again
+//	new.tmp                being prepared; removed at open
+//
+// All integers are little-endian. A segment is
+//
+//	   0  magic "VECINOJ\n"
+//	   8  format version, 4 bytes (see Version)
+//	  16  segment number, 8 bytes
+//	  24  serial, 8 bytes: random, new each time that the file is used
+//	 508  CRC32C of bytes 0..507
+//	 512  start, 8 bytes: the offset of byte 4096      } the begin record: all zero
+//	 520  prevEnd, 8 bytes: where the segment before   } until the segment is begun;
+//	      ended; start is the same or a little more    } written together with the
+//	 528  synced, 8 bytes: what was on disk by then    } first frames
+//	 536  time in Unix milliseconds, 8 bytes           }
+//	4092  CRC32C of bytes 512..4091, seeded with the serial
+//	4096  frames, one after the other, to an invalid one or to where the next
+//	      segment says that this one ended
+//
+// and a frame, what one Commit wrote (or a part of it, when that was long),
+//
+//	 0  length of the body, 4 bytes
+//	 4  lag, 4 bytes: this frame's offset less the offset up to which the
+//	    journal was on disk when it was written; all ones: no claim
+//	 8  CRC32C of body and padding
+//	12  CRC32C of bytes 0..11, seeded with the serial and the place in the file
+//	16  body: entries, as AppendEntry makes them; may be empty
+//	    zeros up to a multiple of 8
+//
+// An entry, the same on disk and between nodes:
+//
+//	 0  length of what follows byte 8, 4 bytes
+//	 4  CRC32C of what follows
+//	 8  entry version, 1 byte
+//	 9  prev: the hash of the database's entry before this one, 8 bytes
+//	17  database, epoch, seq, time in ms, session, request, as uvarints
+//	    effects, to the end
+//
+// # Why stale bytes are never taken for entries
+//
+// Segment files are preallocated and used again, because a sync of blocks that
+// the file already has costs half of one that must also write the file's
+// metadata. So a file is full of frames of its former lives. None of them is
+// valid in this life: the check sum of a frame's head is seeded with the serial.
+// Nor does a journal ever write behind bytes that a crash has left: each open
+// begins a new segment, and that says where the one before it ended.
+//
+// # Torn or damaged
+//
+// Where frames stop being valid, a crash may have cut the journal, or something
+// has damaged it. A power cut may leave holes: of what had not been synced, any
+// sector may be missing, and valid frames behind it mean nothing. But each frame
+// says how much of the journal was on disk when it was written. So, at the first
+// invalid frame, at offset X: if any frame or segment behind it claims that X
+// was on disk, X was damaged later; Replay reports file and offset and changes
+// nothing. Otherwise X and all behind it was never promised to anybody; it is
+// cut, and Recovered tells. The background sync, and Close, see to it that such
+// a claim is written also when no more entries come.
+//
+// # History of the format
+//
+//	1  as above
+package journal
+
+import "hash/crc32"
+
+// Version is the version of the segment format that this package writes. It
+// reads this one and no other.
+const Version = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

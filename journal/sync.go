@@ -1,0 +1,155 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Sync commits, and returns when all that was appended before the call is on
+// disk.
+func (j *Journal) Sync() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.commitLocked(); err != nil {
+		return err
+	}
+	return j.syncLocked(j.mu.written)
+}
+
+// CommitSync commits, and returns when the entry at off, as Append returned it,
+// is on disk. All who wait at the same time share one sync, or two: one that
+// was under way when their entries came and one that covers them.
+func (j *Journal) CommitSync(off Offset) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.mu.written <= off {
+		if err := j.commitLocked(); err != nil {
+			return err
+		}
+	}
+	return j.syncLocked(off + 1)
+}
+
+// KickSync has the background sync run now. It returns at once: OnSync tells
+// when it is done. So a loop that never waits can hold replies until they are
+// durable.
+func (j *Journal) KickSync() {
+	select {
+	case j.kick <- struct{}{}:
+	default: // one is due already, and it begins later than now
+	}
+}
+
+// Synced returns the offset before which all is on disk.
+func (j *Journal) Synced() Offset {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.mu.synced
+}
+
+// syncLocked returns when all before target, which has been written, is on
+// disk. It gives up the lock meanwhile.
+func (j *Journal) syncLocked(target Offset) error {
+	for j.mu.synced < target {
+		if err := j.usableLocked(); err != nil {
+			return err
+		}
+		if j.mu.syncing {
+			j.mu.changed.Wait()
+			continue
+		}
+		j.mu.syncing = true
+		upTo := j.mu.written
+		var dirty []*segment
+		for _, s := range j.mu.segments {
+			if s.dirty {
+				dirty = append(dirty, s)
+				s.dirty = false // of what is written from now on, the next sync takes care
+			}
+		}
+		j.mu.Unlock()
+		var err error
+		for _, s := range dirty {
+			if err = s.file.Sync(); err != nil {
+				break
+			}
+		}
+		if err == nil && j.opts.OnSync != nil {
+			j.opts.OnSync(upTo)
+		}
+		j.mu.Lock()
+		j.mu.syncing = false
+		j.mu.changed.Broadcast()
+		if err != nil {
+			j.mu.broken = fmt.Errorf("%w: %w", ErrSyncFailed, err)
+			j.opts.Log.Error("journal is broken", "err", err)
+			return j.mu.broken
+		}
+		for _, s := range dirty {
+			s.durable = true
+		}
+		j.mu.synced = upTo
+		j.mu.stats.Syncs++
+		j.closeFullLocked()
+	}
+	return nil
+}
+
+// closeFullLocked closes the files of segments that will not be written or
+// synced again.
+func (j *Journal) closeFullLocked() {
+	for _, s := range j.mu.segments[:len(j.mu.segments)-1] {
+		if s.file != nil && !s.dirty {
+			s.file.Close() // all in it is on disk; there is nothing to lose
+			s.file = nil
+		}
+	}
+}
+
+// syncLoop syncs every SyncEvery and when kicked. It also tries again to write
+// what a failed Commit has left, so a journal whose disk was full recovers also
+// if nobody writes.
+func (j *Journal) syncLoop(ctx context.Context) {
+	var tick <-chan time.Time
+	if j.opts.SyncEvery > 0 {
+		ticker := time.NewTicker(j.opts.SyncEvery)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.kick:
+			_ = j.Sync() // logged where it happened, and Err has it
+		case <-tick:
+			_ = j.syncBackground()
+		}
+	}
+}
+
+func (j *Journal) syncBackground() error {
+	j.mu.Lock()
+	err := j.commitLocked()
+	if err == nil {
+		err = j.syncLocked(min(j.mu.entriesEnd, j.mu.written))
+	}
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return j.prove()
+}
+
+// prove has the journal say that it is on disk, if it is and nothing that was
+// written since says so: see the package doc on damage.
+func (j *Journal) prove() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.mu.buf) > 0 || j.mu.proven >= j.mu.entriesEnd || j.mu.synced < j.mu.entriesEnd {
+		return nil
+	}
+	j.openFrameLocked()
+	return j.commitLocked()
+}
