@@ -1,0 +1,220 @@
+package command
+
+import (
+	"iter"
+	"math"
+	"strconv"
+	"time"
+
+	"vecino/resp"
+)
+
+// Args reads the arguments of one command, in order. It latches its first
+// error: a handler reads all that it needs and asks Err once.
+type Args struct {
+	argv  [][]byte
+	next  int
+	err   error
+	block Block
+}
+
+// Start makes a ready to read the arguments of a command that was resolved to
+// row. Args are used again and again.
+func (a *Args) Start(row *Row, argv [][]byte) {
+	a.argv, a.next, a.err = argv, 1, nil
+	if row.parent != nil {
+		a.next = 2
+	}
+}
+
+// Err is the first error met.
+func (a *Args) Err() error { return a.err }
+
+// Fail latches an error, unless there is one.
+func (a *Args) Fail(err error) {
+	if a.err == nil {
+		a.err = err
+	}
+}
+
+// Argv is all words of the command, its name included.
+func (a *Args) Argv() [][]byte { return a.argv }
+
+// Left is how many arguments have not been read.
+func (a *Args) Left() int { return len(a.argv) - a.next }
+
+// More reports whether there are arguments left to read.
+func (a *Args) More() bool { return a.next < len(a.argv) && a.err == nil }
+
+// Next reads an argument. Its bytes are the client's: valid until the handler
+// returns, and not to be changed.
+func (a *Args) Next() []byte {
+	if a.next >= len(a.argv) {
+		a.Fail(ErrSyntax)
+		return nil
+	}
+	arg := a.argv[a.next]
+	a.next++
+	return arg
+}
+
+// Peek returns the next argument without reading it, nil at the end.
+func (a *Args) Peek() []byte {
+	if a.next >= len(a.argv) {
+		return nil
+	}
+	return a.argv[a.next]
+}
+
+// Back takes the last Next back.
+func (a *Args) Back() { a.next-- }
+
+// Rest reads all arguments that are left.
+func (a *Args) Rest() [][]byte {
+	rest := a.argv[a.next:]
+	a.next = len(a.argv)
+	return rest
+}
+
+// Take reads n arguments.
+func (a *Args) Take(n int) [][]byte {
+	if n < 0 || n > a.Left() {
+		a.Fail(ErrSyntax)
+		return nil
+	}
+	taken := a.argv[a.next : a.next+n]
+	a.next += n
+	return taken
+}
+
+// Pairs reads what is left as pairs. An odd number is an error of arity.
+func (a *Args) Pairs() iter.Seq2[[]byte, []byte] {
+	rest := a.argv[a.next:]
+	a.next = len(a.argv)
+	if len(rest)%2 != 0 {
+		a.Fail(wrongArityOf(a.argv[0]))
+		rest = nil
+	}
+	return func(yield func(k, v []byte) bool) {
+		for i := 0; i < len(rest); i += 2 {
+			if !yield(rest[i], rest[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// Option reads the next argument if it is the given word, in any case; word
+// is in capitals.
+func (a *Args) Option(word string) bool {
+	if a.next < len(a.argv) && a.err == nil && equalFold(a.argv[a.next], word) {
+		a.next++
+		return true
+	}
+	return false
+}
+
+// Int reads a whole number of 64 bits.
+func (a *Args) Int() int64 { return a.IntOr(ErrNotInteger) }
+
+// IntOr is Int with an error of its own for what isn't a number.
+func (a *Args) IntOr(wrong error) int64 {
+	arg := a.Next()
+	if a.err != nil {
+		return 0
+	}
+	n, ok := resp.ParseInt(arg)
+	if !ok {
+		a.Fail(wrong)
+	}
+	return n
+}
+
+// IntIn is Int for a number between min and max, with wrong for all others.
+func (a *Args) IntIn(min, max int64, wrong error) int64 {
+	n := a.IntOr(wrong)
+	if a.err == nil && (n < min || n > max) {
+		a.Fail(wrong)
+	}
+	return n
+}
+
+// Float reads a number that may be infinite, but not NaN.
+func (a *Args) Float() float64 {
+	arg := a.Next()
+	if a.err != nil {
+		return 0
+	}
+	f, ok := ParseFloat(arg)
+	if !ok {
+		a.Fail(ErrNotFloat)
+	}
+	return f
+}
+
+// ParseFloat reads a number as Redis does: decimal or hexadecimal, inf in any
+// case, no spaces, no NaN.
+func ParseFloat(b []byte) (float64, bool) {
+	if len(b) == 0 || len(b) > 255 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c == '_' {
+			return 0, false
+		}
+	}
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil && !(math.IsInf(f, 0) || f == 0) || math.IsNaN(f) {
+		return 0, false
+	}
+	return f, true
+}
+
+// Timeout reads a number of seconds, 0 for no limit, as blocking commands
+// have it.
+func (a *Args) Timeout() time.Duration {
+	arg := a.Next()
+	if a.err != nil {
+		return 0
+	}
+	f, ok := ParseFloat(arg)
+	switch {
+	case !ok:
+		a.Fail(ErrTimeoutNotFloat)
+	case f < 0:
+		a.Fail(ErrTimeoutNegative)
+	case f*1000 > math.MaxInt64/1e6/2:
+		a.Fail(ErrTimeoutRange)
+	}
+	if a.err != nil {
+		return 0
+	}
+	// Redis counts in whole milliseconds and never rounds down to "no limit".
+	return time.Duration(math.Ceil(f*1000)) * time.Millisecond
+}
+
+// A Block is the error of a command that can't be answered yet. It is run
+// again when one of the keys changes, in the order in which commands came to
+// wait, until it answers or the time is up.
+type Block struct {
+	Keys    [][]byte
+	Timeout time.Duration // 0: for ever
+	// Null is set by commands whose answer is a single value: where waiting
+	// isn't possible, inside MULTI, they answer with a null bulk string and
+	// not with a null array.
+	Null bool
+}
+
+func (b *Block) Error() string { return "the command waits for a key" }
+
+// Wait returns the error with which a handler says that it waits for keys.
+func (a *Args) Wait(timeout time.Duration, keys [][]byte) error {
+	a.block = Block{Keys: keys, Timeout: timeout}
+	return &a.block
+}
+
+// WaitForValue is Wait for a command that answers with a single value.
+func (a *Args) WaitForValue(timeout time.Duration, keys [][]byte) error {
+	a.block = Block{Keys: keys, Timeout: timeout, Null: true}
+	return &a.block
+}

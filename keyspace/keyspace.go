@@ -1,0 +1,251 @@
+// Package keyspace holds the keys of one tenant's database: lookup, expiry,
+// memory, and the record of what changed. A View reads it, a Tx changes it.
+//
+// The engine is the only caller. It owns the lock: a Keyspace, its Views and
+// its Txs are used by one goroutine at a time. It also hands in the time and
+// the source of random numbers, so that a command is a function of its
+// arguments and of what is here.
+//
+// A Tx writes down each change as an *effect*: typed, absolute (a deadline,
+// not a time to live; the member that SPOP chose, not the wish for one), and
+// about one key, without reading any. Replicas and recovery apply effects;
+// they never run commands. effect.go draws the encoding.
+//
+// Every key carries the sequence number of its last change. That makes a copy
+// of a database that is taken while it changes useful: keys are written out a
+// few at a time, each with its number, and whoever loads them then applies
+// the log from where the copy began, leaving out for each key the effects
+// that it already contains (Loader). Checkpoints and the snapshot for a fresh
+// replica are the same thing.
+package keyspace
+
+import (
+	"errors"
+
+	"vecino/value"
+)
+
+// Databases is the number of logical databases of a tenant, as SELECT counts
+// them.
+const Databases = 16
+
+// ErrWrongType is returned when a key holds another type than was asked for.
+// Its text is Redis's.
+var ErrWrongType = errors.New("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+// Kind is the type of a value.
+type Kind uint8
+
+const (
+	None Kind = iota
+	String
+	HashKind
+	ListKind
+	SetKind
+	ZSetKind
+)
+
+// String gives the name that TYPE answers.
+func (k Kind) String() string {
+	switch k {
+	case String:
+		return "string"
+	case HashKind:
+		return "hash"
+	case ListKind:
+		return "list"
+	case SetKind:
+		return "set"
+	case ZSetKind:
+		return "zset"
+	}
+	return "none"
+}
+
+// Stats counts what has happened in a keyspace.
+type Stats struct {
+	Hits, Misses     uint64 // of lookups by reading commands
+	Expired, Evicted uint64 // keys
+}
+
+// Keyspace is the keys of one tenant.
+type Keyspace struct {
+	Stats Stats
+
+	seed   uint64
+	spaces [Databases]*space // nil while never written
+	used   int64
+	tombs  *tombstones
+	tx     Tx // the only one, used again and again
+}
+
+// space is one logical database.
+type space struct {
+	table  *value.Table[entry]
+	expiry expiryHeap
+}
+
+// entry is one key and its value.
+type entry struct {
+	key    []byte
+	str    []byte // of a String
+	obj    any    // of the other kinds: *value.Hash and so on
+	seq    uint64 // of its last change
+	expire int64  // milliseconds since 1970, 0 for never
+	size   int    // what it counts for in used
+	heap   int32  // place in the expiry heap while expire isn't 0
+	kind   Kind
+	raw    bool // a String that was changed in place, which OBJECT ENCODING shows
+	dirty  bool // stands in Tx.touched
+	dead   bool // was removed from the table
+}
+
+func (e *entry) Key() []byte { return e.key }
+
+// entryOverhead is what a key costs beside its key and value: the entry, its
+// slot in the table.
+const entryOverhead = 120 + 16
+
+func (e *entry) expired(now int64) bool { return e.expire != 0 && e.expire < now }
+
+func (e *entry) measure() int {
+	n := entryOverhead + len(e.key) + cap(e.str)
+	switch v := e.obj.(type) {
+	case *value.Hash:
+		n += v.Size()
+	case *value.List:
+		n += v.Size()
+	case *value.Set:
+		n += v.Size()
+	case *value.ZSet:
+		n += v.Size()
+	}
+	return n
+}
+
+// New makes an empty keyspace. The seed keys its hashes; all copies of a
+// database share it, so that a SCAN cursor means the same on each.
+func New(seed uint64) *Keyspace {
+	return &Keyspace{seed: seed}
+}
+
+// Used is how many bytes keys and values take.
+func (ks *Keyspace) Used() int64 { return ks.used }
+
+// Hash is the hash by which key is looked up, for Touch.
+func (ks *Keyspace) Hash(key []byte) uint64 { return value.Hash64(ks.seed, key) }
+
+// Touch loads what a lookup of that key will need. See value.Table.Touch.
+func (ks *Keyspace) Touch(db int, hash uint64) byte {
+	if sp := ks.spaces[db]; sp != nil {
+		if e := sp.table.Touch(hash); e != nil && len(e.str) > 0 {
+			return e.str[0]
+		}
+	}
+	return 0
+}
+
+// Len is the number of keys of a logical database, expired ones that nobody
+// has looked at yet included, as DBSIZE has it.
+func (ks *Keyspace) Len(db int) int {
+	if sp := ks.spaces[db]; sp != nil {
+		return sp.table.Len()
+	}
+	return 0
+}
+
+// Keys is the number of keys in all logical databases.
+func (ks *Keyspace) Keys() int {
+	n := 0
+	for db := range ks.spaces {
+		n += ks.Len(db)
+	}
+	return n
+}
+
+// Expires is the number of keys of a logical database that have a deadline.
+func (ks *Keyspace) Expires(db int) int {
+	if sp := ks.spaces[db]; sp != nil {
+		return len(sp.expiry)
+	}
+	return 0
+}
+
+// NextExpiry is the earliest deadline of all keys, or 0 when none has one.
+func (ks *Keyspace) NextExpiry() int64 {
+	next := int64(0)
+	for _, sp := range ks.spaces {
+		if sp != nil && len(sp.expiry) > 0 && (next == 0 || sp.expiry[0].expire < next) {
+			next = sp.expiry[0].expire
+		}
+	}
+	return next
+}
+
+func (ks *Keyspace) space(db int) *space {
+	sp := ks.spaces[db]
+	if sp == nil {
+		sp = &space{table: value.NewTable(ks.seed, (*entry).Key)}
+		ks.spaces[db] = sp
+	}
+	return sp
+}
+
+// add puts a new key in the table. key is copied.
+func (sp *space) add(hash uint64, key []byte, kind Kind) *entry {
+	e := &entry{key: append(make([]byte, 0, len(key)), key...), kind: kind}
+	sp.table.Insert(hash, e)
+	return e
+}
+
+// drop takes a key out of the table and out of the account.
+func (ks *Keyspace) drop(sp *space, hash uint64, e *entry) {
+	sp.table.Remove(hash, e.key)
+	sp.expiry.remove(e)
+	ks.used -= int64(e.size)
+	e.size = 0
+	e.dead = true
+}
+
+// settle brings the account up to date after a change of e.
+func (ks *Keyspace) settle(e *entry) {
+	size := e.measure()
+	ks.used += int64(size - e.size)
+	e.size = size
+}
+
+// setExpire gives a key a deadline, or takes it away with 0.
+func (sp *space) setExpire(e *entry, at int64) {
+	if at == 0 {
+		sp.expiry.remove(e)
+		return
+	}
+	sp.expiry.set(e, at)
+}
+
+// tombstones remember when keys were last deleted, by a few bits of their
+// hash. WATCH needs it: a watched key that is gone must have been gone when
+// it was watched. Two keys in one place can only make a transaction fail that
+// might have passed.
+type tombstones struct {
+	seq [256]uint64
+}
+
+func (ks *Keyspace) bury(hash, seq uint64) {
+	if ks.tombs == nil {
+		ks.tombs = new(tombstones)
+	}
+	ks.tombs.seq[hash>>56] = seq
+}
+
+// ChangedSince reports whether a key may have been changed, made or deleted
+// by a write after seq. It is never wrong in saying no.
+func (ks *Keyspace) ChangedSince(db int, key []byte, seq uint64) bool {
+	hash := ks.Hash(key)
+	if sp := ks.spaces[db]; sp != nil {
+		if e := sp.table.Find(hash, key); e != nil {
+			return e.seq > seq
+		}
+	}
+	return ks.tombs != nil && ks.tombs.seq[hash>>56] > seq
+}

@@ -1,0 +1,198 @@
+package keyspace
+
+import (
+	"strconv"
+
+	"vecino/value"
+)
+
+// A View reads one logical database at one moment. Nothing it returns can
+// change anything; slices are valid until the next change of the keyspace.
+//
+// A key whose deadline has passed is not there for a View, whether or not
+// anybody has deleted it yet.
+type View struct {
+	ks  *Keyspace
+	db  int
+	now int64
+	rng value.Rand
+}
+
+// View opens a view of a logical database at the time now, in milliseconds
+// since 1970.
+func (ks *Keyspace) View(db int, now int64, rng value.Rand) View {
+	return View{ks: ks, db: db, now: now, rng: rng}
+}
+
+// DB is the logical database that is looked at.
+func (v *View) DB() int { return v.db }
+
+// Now is the time of the command in milliseconds since 1970.
+func (v *View) Now() int64 { return v.now }
+
+// Rand is the source of random choices.
+func (v *View) Rand() value.Rand { return v.rng }
+
+// Keyspace leads to what is not about one logical database.
+func (v *View) Keyspace() *Keyspace { return v.ks }
+
+func (v *View) find(key []byte) *entry {
+	sp := v.ks.spaces[v.db]
+	if sp == nil {
+		return nil
+	}
+	e := sp.table.Find(v.ks.Hash(key), key)
+	if e == nil || e.expired(v.now) {
+		return nil
+	}
+	return e
+}
+
+// lookup is find for commands whose lookups count as hits and misses.
+func (v *View) lookup(key []byte) *entry {
+	e := v.find(key)
+	if e == nil {
+		v.ks.Stats.Misses++
+	} else {
+		v.ks.Stats.Hits++
+	}
+	return e
+}
+
+// typed looks a key up that must hold kind, if it is there.
+func (v *View) typed(key []byte, kind Kind) (*entry, error) {
+	e := v.lookup(key)
+	if e != nil && e.kind != kind {
+		return nil, ErrWrongType
+	}
+	return e, nil
+}
+
+// Exists reports whether the key is there.
+func (v *View) Exists(key []byte) bool { return v.lookup(key) != nil }
+
+// Kind is the type of a key's value, None if there is no such key.
+func (v *View) Kind(key []byte) Kind {
+	if e := v.find(key); e != nil {
+		return e.kind
+	}
+	return None
+}
+
+// Deadline is when the key expires, in milliseconds since 1970, 0 for never.
+// found is false if there is no such key.
+func (v *View) Deadline(key []byte) (at int64, found bool) {
+	e := v.find(key)
+	if e == nil {
+		return 0, false
+	}
+	return e.expire, true
+}
+
+// Len is the number of keys, as DBSIZE counts them.
+func (v *View) Len() int { return v.ks.Len(v.db) }
+
+// String is the value of a string. found is false if there is no such key.
+func (v *View) String(key []byte) (s []byte, found bool, err error) {
+	e, err := v.typed(key, String)
+	if e == nil {
+		return nil, false, err
+	}
+	return e.str, true, nil
+}
+
+// Encoding is how the value of a key is kept, in the words of OBJECT
+// ENCODING; empty if there is no such key.
+func (v *View) Encoding(key []byte) string {
+	e := v.find(key)
+	if e == nil {
+		return ""
+	}
+	switch o := e.obj.(type) {
+	case *value.Hash:
+		return o.Encoding()
+	case *value.List:
+		return o.Encoding()
+	case *value.Set:
+		return o.Encoding()
+	case *value.ZSet:
+		return o.Encoding()
+	}
+	switch {
+	case e.raw:
+		return "raw"
+	case isInt(e.str):
+		return "int"
+	case len(e.str) <= 44: // OBJ_ENCODING_EMBSTR_SIZE_LIMIT of Redis
+		return "embstr"
+	}
+	return "raw"
+}
+
+// isInt reports whether s is a number exactly as an int64 would be printed.
+func isInt(s []byte) bool {
+	if len(s) == 0 || len(s) > 20 {
+		return false
+	}
+	n, err := strconv.ParseInt(string(s), 10, 64)
+	if err != nil {
+		return false
+	}
+	var buf [20]byte
+	return string(strconv.AppendInt(buf[:0], n, 10)) == string(s)
+}
+
+// Size is how many bytes a key and its value take.
+func (v *View) Size(key []byte) (bytes int, found bool) {
+	e := v.find(key)
+	if e == nil {
+		return 0, false
+	}
+	return e.measure(), true
+}
+
+// Random is a key chosen at random, nil if there is none. Redis's RANDOMKEY
+// gives up likewise after it met a hundred expired keys.
+func (v *View) Random() []byte {
+	sp := v.ks.spaces[v.db]
+	if sp == nil {
+		return nil
+	}
+	for range 100 {
+		e := sp.table.Random(v.rng)
+		if e == nil {
+			return nil
+		}
+		if !e.expired(v.now) {
+			return e.key
+		}
+	}
+	return nil
+}
+
+// Scan calls fn for keys in the order of their hashes, beginning at cursor,
+// about count of them, and returns where to go on, 0 at the end. Every key
+// that is there from the first call to the last is given. The cursor holds no
+// state on this node and means the same on every copy of the database.
+func (v *View) Scan(cursor uint64, count int, fn func(key []byte, kind Kind)) (next uint64) {
+	sp := v.ks.spaces[v.db]
+	if sp == nil {
+		return 0
+	}
+	return sp.table.ScanFrom(cursor, count, func(e *entry) {
+		if !e.expired(v.now) {
+			fn(e.key, e.kind)
+		}
+	})
+}
+
+// Range calls fn for every key until it returns false.
+func (v *View) Range(fn func(key []byte, kind Kind) bool) {
+	sp := v.ks.spaces[v.db]
+	if sp == nil {
+		return
+	}
+	sp.table.Range(func(e *entry) bool {
+		return e.expired(v.now) || fn(e.key, e.kind)
+	})
+}
