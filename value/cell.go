@@ -1,0 +1,173 @@
+package value
+
+import (
+	"encoding/binary"
+	"slices"
+	"unsafe"
+)
+
+// A cell is an element of a big hash, set or sorted set: its key and what
+// belongs to it, in one allocation without pointers, so that the collector
+// has nothing to follow and a small element costs no slice headers.
+//
+//	| key length (1) | length (1) | room (1) | key | value ... spare |
+//	| 255 | key length (4) | length (4) | room (4) | key | value ... spare |   if one of the first three wouldn't fit
+//
+// room is the space that there is for the value: what the allocator rounded
+// up is used when a value grows. A *cell points to the first byte of such an
+// allocation, never to a cell of its own; newCell is the only source.
+type cell byte
+
+const (
+	narrowHeader = 3
+	wideHeader   = 13
+	wideMark     = 255
+	maxNarrow    = 254
+)
+
+func newCell(key, val []byte) *cell {
+	if len(key) <= maxNarrow && len(val) <= maxNarrow {
+		b := slices.Grow([]byte(nil), narrowHeader+len(key)+len(val))
+		b = b[:cap(b)]
+		room := min(len(b)-narrowHeader-len(key), maxNarrow)
+		b[0], b[1], b[2] = byte(len(key)), byte(len(val)), byte(room)
+		copy(b[narrowHeader:], key)
+		copy(b[narrowHeader+len(key):], val)
+		return (*cell)(&b[0])
+	}
+	b := slices.Grow([]byte(nil), wideHeader+len(key)+len(val))
+	b = b[:cap(b)]
+	b[0] = wideMark
+	binary.LittleEndian.PutUint32(b[1:], uint32(len(key)))
+	binary.LittleEndian.PutUint32(b[5:], uint32(len(val)))
+	binary.LittleEndian.PutUint32(b[9:], uint32(len(b)-wideHeader-len(key)))
+	copy(b[wideHeader:], key)
+	copy(b[wideHeader+len(key):], val)
+	return (*cell)(&b[0])
+}
+
+// bytes is the first n bytes of the allocation.
+func (c *cell) bytes(n int) []byte { return unsafe.Slice((*byte)(c), n) }
+
+// layout tells where the key begins and ends, and the length of the value and
+// the room that it has.
+func (c *cell) layout() (key, val, length, room int) {
+	if *c != wideMark {
+		b := c.bytes(narrowHeader)
+		return narrowHeader, narrowHeader + int(b[0]), int(b[1]), int(b[2])
+	}
+	b := c.bytes(wideHeader)
+	return wideHeader, wideHeader + int(binary.LittleEndian.Uint32(b[1:])),
+		int(binary.LittleEndian.Uint32(b[5:])), int(binary.LittleEndian.Uint32(b[9:]))
+}
+
+func (c *cell) key() []byte {
+	if n := int(*c); n != wideMark {
+		return c.bytes(narrowHeader + n)[narrowHeader : narrowHeader+n : narrowHeader+n]
+	}
+	key, val, _, _ := c.layout()
+	return c.bytes(val)[key:val:val]
+}
+
+func (c *cell) value() []byte {
+	_, val, length, _ := c.layout()
+	return c.bytes(val + length)[val : val+length : val+length]
+}
+
+// set changes the value in place if there is room and not too much of it.
+func (c *cell) set(v []byte) bool {
+	_, val, _, room := c.layout()
+	if len(v) > room || (room > 128 && len(v) < room/2) {
+		return false
+	}
+	copy(c.bytes(val + room)[val:], v)
+	if *c != wideMark {
+		c.bytes(narrowHeader)[1] = byte(len(v))
+	} else {
+		binary.LittleEndian.PutUint32(c.bytes(wideHeader)[5:], uint32(len(v)))
+	}
+	return true
+}
+
+// size is the memory of the cell.
+func (c *cell) size() int {
+	_, val, _, room := c.layout()
+	return val + room
+}
+
+// cells is a table of them that knows its memory.
+type cells struct {
+	table Table[cell]
+	bytes int
+}
+
+func newCells(seed uint64) *cells {
+	return &cells{table: *NewTable(seed, (*cell).key)}
+}
+
+func (c *cells) find(key []byte) *cell {
+	return c.table.Find(c.table.Hash(key), key)
+}
+
+// add puts in a key that isn't there.
+func (c *cells) add(key, val []byte) *cell {
+	return c.addHashed(c.table.Hash(key), key, val)
+}
+
+func (c *cells) addHashed(hash uint64, key, val []byte) *cell {
+	e := newCell(key, val)
+	c.bytes += e.size()
+	c.table.Insert(hash, e)
+	return e
+}
+
+// put gives key a value and reports whether the key is new.
+func (c *cells) put(key, val []byte) bool {
+	hash := c.table.Hash(key)
+	old := c.table.Find(hash, key)
+	if old == nil {
+		c.addHashed(hash, key, val)
+		return true
+	}
+	if !old.set(val) {
+		e := newCell(key, val)
+		c.bytes += e.size() - old.size()
+		c.table.Replace(hash, old, e)
+	}
+	return false
+}
+
+func (c *cells) remove(key []byte) *cell {
+	e := c.table.Remove(c.table.Hash(key), key)
+	if e != nil {
+		c.bytes -= e.size()
+	}
+	return e
+}
+
+func (c *cells) size() int {
+	return int(unsafe.Sizeof(*c)-unsafe.Sizeof(c.table)) + c.table.Size() + c.bytes
+}
+
+// sample calls fn for n distinct cells, or all if there are fewer.
+func (c *cells) sample(rng Rand, n int, fn func(*cell)) {
+	total := c.table.Len()
+	if n >= total/3 {
+		left := newLottery(rng, n, total)
+		c.table.Range(func(e *cell) bool {
+			if left.draw() {
+				fn(e)
+			}
+			return left.winners > 0
+		})
+		return
+	}
+	seen := make(map[*cell]struct{}, n)
+	for len(seen) < n {
+		e := c.table.Random(rng)
+		if _, again := seen[e]; !again {
+			seen[e] = struct{}{}
+			fn(e)
+		}
+	}
+}
