@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/bits"
+	"slices"
 
 	"vecino/catalog"
 	"vecino/internal/invariant"
@@ -39,6 +40,7 @@ const (
 	entryVersion = 1
 	entryHead    = 8      // length and CRC
 	entryMin     = 17 + 6 // the shortest whole entry: no effects, uvarints of one byte
+	entryHeadMax = 17 + 6*binary.MaxVarintLen64
 
 	// MaxEntryBytes bounds an encoded entry. It lies above what a request may
 	// carry at all, and lets a reader refuse a nonsensical length early.
@@ -59,18 +61,23 @@ var (
 // allocates only when dst is too short.
 func AppendEntry(dst []byte, e *Entry) []byte {
 	at := len(dst)
-	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, entryVersion)
-	dst = binary.LittleEndian.AppendUint64(dst, e.Prev)
-	dst = binary.AppendUvarint(dst, uint64(e.DB))
-	dst = binary.AppendUvarint(dst, uint64(e.Epoch))
-	dst = binary.AppendUvarint(dst, e.Seq)
-	dst = binary.AppendUvarint(dst, uint64(e.TimeMS))
-	dst = binary.AppendUvarint(dst, e.Origin.Session)
-	dst = binary.AppendUvarint(dst, uint64(e.Origin.Req))
-	dst = append(dst, e.Effects...)
+	dst = slices.Grow(dst, entryHeadMax+len(e.Effects))
+	b := dst[at : at+entryHeadMax]
+	b[8] = entryVersion
+	binary.LittleEndian.PutUint64(b[9:], e.Prev)
+	n := 17
+	n += binary.PutUvarint(b[n:], uint64(e.DB))
+	n += binary.PutUvarint(b[n:], uint64(e.Epoch))
+	n += binary.PutUvarint(b[n:], e.Seq)
+	n += binary.PutUvarint(b[n:], uint64(e.TimeMS))
+	n += binary.PutUvarint(b[n:], e.Origin.Session)
+	n += binary.PutUvarint(b[n:], uint64(e.Origin.Req))
+	dst = append(dst[:at+n], e.Effects...)
 
 	made := dst[at:]
-	invariant.That(len(made) <= MaxEntryBytes, "journal entry is too long")
+	if len(made) > MaxEntryBytes {
+		invariant.That(false, "a journal entry has %d bytes", len(made))
+	}
 	binary.LittleEndian.PutUint32(made[0:], uint32(len(made)-entryHead))
 	binary.LittleEndian.PutUint32(made[4:], crc32.Checksum(made[entryHead:], castagnoli))
 	return dst

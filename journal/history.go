@@ -230,13 +230,14 @@ func (h *history) readSegment(fsys vfs.FS, s *segment, limit Offset, ends bool, 
 	}
 	defer f.Close()
 	w := window{f: f, name: s.name, size: s.size}
+	var scratch Entry
 	for !ends || s.end < limit {
 		fr, body, why, err := w.frame(s.serial, s.place(s.end))
 		if err != nil || why != "" {
 			return why, err
 		}
 		s.mark(s.end)
-		if err := eachEntry(s, s.end, body, fn); err != nil {
+		if err := eachEntry(s, s.end, body, &scratch, fn); err != nil {
 			return "", err
 		}
 		s.end += Offset(fr.size())
@@ -247,11 +248,14 @@ func (h *history) readSegment(fsys vfs.FS, s *segment, limit Offset, ends bool, 
 	return endsHere, nil
 }
 
-// eachEntry visits the entries in the body of the frame at off.
-func eachEntry(s *segment, off Offset, body []byte, fn visit) error {
+// eachEntry visits the entries in the body of the frame at off. It decodes them
+// into e, one after the other, to spare an allocation each.
+func eachEntry(s *segment, off Offset, body []byte, e *Entry, fn visit) error {
 	off += frameHead
 	for len(body) > 0 {
-		e, n, err := DecodeEntry(body)
+		var n int
+		var err error
+		*e, n, err = DecodeEntry(body)
 		if errors.Is(err, ErrVersion) {
 			return fmt.Errorf("read journal at byte %d of %s: %w", s.place(off), s.name, err)
 		}
@@ -260,7 +264,7 @@ func eachEntry(s *segment, off Offset, body []byte, fn visit) error {
 		}
 		s.entries++
 		if fn != nil {
-			if err := fn(s, off, body[:n:n], &e); err != nil {
+			if err := fn(s, off, body[:n:n], e); err != nil {
 				return err
 			}
 		}

@@ -71,6 +71,7 @@ func (st stretch) read(fsys vfs.FS, from Offset, fn func(off Offset, raw []byte,
 	}
 	defer f.Close()
 	w := window{f: f, name: st.name, size: st.place(st.end)}
+	var e Entry
 	for off := st.from; off < st.end; {
 		fr, body, why, err := w.frame(st.serial, st.place(off))
 		if err != nil {
@@ -80,7 +81,8 @@ func (st stretch) read(fsys vfs.FS, from Offset, fn func(off Offset, raw []byte,
 			return from, &DamageError{st.name, st.place(off), off, string(why)}
 		}
 		for at := off + frameHead; len(body) > 0; {
-			e, n, err := DecodeEntry(body)
+			var n int
+			e, n, err = DecodeEntry(body)
 			if err != nil {
 				return from, fmt.Errorf("read journal at byte %d of %s: %w", st.place(at), st.name, errors.Join(ErrDamaged, err))
 			}
