@@ -29,14 +29,17 @@ func (v *View) List(key []byte) (ListView, error) {
 
 func (l ListView) Len() int { return l.l.Len() }
 
-// Index is the element at i, which is in the list.
-func (l ListView) Index(i int) []byte { return l.l.Index(i) }
+// Index is the element at i, nil if the list isn't that long.
+func (l ListView) Index(i int) []byte {
+	element, _ := l.l.Index(i)
+	return element
+}
 
 // Range calls fn for the elements from start on until it returns false.
-func (l ListView) Range(start int, fn func(i int, element []byte) bool) { l.l.Range(start, fn) }
+func (l ListView) Range(start int, fn func(element []byte) bool) { l.l.Range(start, fn) }
 
 // RangeBack calls fn for the elements from start towards the front.
-func (l ListView) RangeBack(start int, fn func(i int, element []byte) bool) { l.l.RangeBack(start, fn) }
+func (l ListView) RangeBack(start int, fn func(element []byte) bool) { l.l.RangeBack(start, fn) }
 
 // List is a list that may be changed. It comes to be with its first element
 // and ends with its last.

@@ -1,0 +1,447 @@
+// Package engine is one database, live on this node: it runs commands in
+// order, writes what they changed to the journal, and parks those that wait
+// for a key.
+//
+// A DB is guarded by one lock. Sessions take it for a batch of commands,
+// recovery, replication and checkpoints for a piece of work at a time. The
+// usual taker is the loop that the database is pinned to, so the lock is
+// hardly ever contended.
+//
+// The engine does not know whether this copy is the primary: on a replica
+// nobody calls Run with a command that writes, and entries come through
+// Apply. It does no I/O. Journal.Append only puts the entry in memory; the
+// loop commits the journal once for a whole batch, before any of the batch's
+// replies leave.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+
+	"vecino/catalog"
+	"vecino/command"
+	"vecino/journal"
+	"vecino/keyspace"
+	"vecino/resp"
+)
+
+// Log is where entries go: a journal.
+type Log interface {
+	Append(entry []byte) journal.Offset
+	Err() error
+}
+
+// Sink hears of every entry as soon as it has been made or applied. The bytes
+// are valid during the call; the lock of the database is held.
+type Sink interface {
+	Entry(pos catalog.Position, raw []byte)
+}
+
+// Config is what a DB is opened with.
+type Config struct {
+	ID       catalog.ID
+	HashSeed uint64
+	Log      Log
+	Logger   *slog.Logger
+	Rand     *rand.Rand // nil: seeded by the system
+}
+
+// DB is one database on this node.
+type DB struct {
+	id  catalog.ID
+	cfg Config
+
+	sync.Mutex
+	ks     *keyspace.Keyspace
+	pos    catalog.Position // of the last entry made or applied
+	hash   uint64           // of the history up to pos
+	clock  int64            // time of the last entry: entries never go back in time
+	sink   Sink
+	limits catalog.Limits
+	evict  bool
+	failed error // set when a handler panicked: nothing runs any more
+
+	parked parkedSet
+	stats  Stats
+
+	firstUnsaved journal.Offset // the oldest entry that no checkpoint holds; 0: none
+
+	// Scratch of the running command, here so that it isn't allocated.
+	view keyspace.View
+	args command.Args
+	buf  []byte
+}
+
+// Stats counts what a database did since it was opened.
+type Stats struct {
+	Commands    uint64
+	Writes      uint64 // entries made here
+	Applied     uint64 // entries received
+	Errors      uint64
+	EntryBytes  uint64
+	CommandTime int64
+}
+
+// New makes an empty database, as it is before its first write.
+func New(cfg Config) *DB {
+	if cfg.Rand == nil {
+		cfg.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &DB{id: cfg.ID, cfg: cfg, ks: keyspace.New(cfg.HashSeed)}
+}
+
+// ID is the database's identity. It doesn't change.
+func (db *DB) ID() catalog.ID { return db.id }
+
+// All methods below expect the lock held.
+
+// Position is the last write that this copy has.
+func (db *DB) Position() catalog.Position { return db.pos }
+
+// HistoryHash stands for the history up to Position: copies with the same
+// position and hash have the same content.
+func (db *DB) HistoryHash() uint64 { return db.hash }
+
+// Keyspace is for looking, between commands.
+func (db *DB) Keyspace() *keyspace.Keyspace { return db.ks }
+
+// Stats are what was counted so far.
+func (db *DB) Stats() *Stats { return &db.stats }
+
+// SetSink says who hears of entries from now on, nil for nobody.
+func (db *DB) SetSink(s Sink) { db.sink = s }
+
+// SetLimits says how large the database may become, and whether keys are
+// evicted when it would grow beyond.
+func (db *DB) SetLimits(l catalog.Limits, evict bool) { db.limits, db.evict = l, evict }
+
+// Err is why the database is closed, nil while it runs.
+func (db *DB) Err() error { return db.failed }
+
+// Request is one command to be run.
+type Request struct {
+	Client command.Client
+	Row    *command.Row
+	Argv   [][]byte
+	Origin journal.Origin // of a command that was forwarded here
+	Now    int64          // milliseconds since 1970
+	Out    *resp.Writer
+
+	// Wait is told the reply of a command that had to wait. Without it the
+	// command answers as it would inside MULTI.
+	Wait Waiter
+}
+
+var errClosed = command.Error("ERR this database was closed after an internal error; the operator's log has the details")
+
+// Run runs a command and appends its reply to r.Out, unless the command waits
+// for a key: then it returns what it waits as, and r.Wait will be told.
+func (db *DB) Run(r *Request) *Parked {
+	start := len(r.Out.Buf)
+	db.stats.Commands++
+	err := db.run(r)
+	if err == nil {
+		return nil
+	}
+	var block *command.Block
+	if errors.As(err, &block) {
+		r.Out.Buf = r.Out.Buf[:start]
+		if r.Wait == nil {
+			noWait(block, r.Out)
+			return nil
+		}
+		return db.park(r, block)
+	}
+	db.fail(r.Out, start, err)
+	return nil
+}
+
+// fail takes back what a handler wrote and answers with its error.
+func (db *DB) fail(out *resp.Writer, start int, err error) {
+	db.stats.Errors++
+	out.Buf = out.Buf[:start]
+	out.Error(command.Reply(err))
+}
+
+// noWait is the answer of a command that would wait but can't.
+func noWait(b *command.Block, out *resp.Writer) {
+	if b.Null {
+		out.Null()
+	} else {
+		out.NullArray()
+	}
+}
+
+// run runs one command as a transaction of its own.
+func (db *DB) run(r *Request) (err error) {
+	defer db.guard(&err)
+	if db.failed != nil {
+		return errClosed
+	}
+	row := r.Row
+	switch {
+	case row.Read != nil:
+		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
+		db.args.Start(row, r.Argv)
+		return row.Read(&db.view, &db.args, r.Out)
+	case row.Write != nil:
+		tx, err := db.begin(r)
+		if err != nil {
+			return err
+		}
+		if err = db.admit(tx, row); err == nil {
+			db.args.Start(row, r.Argv)
+			err = row.Write(tx, &db.args, r.Out)
+		}
+		db.end(tx, r.Origin, r.Now)
+		return err
+	default:
+		db.args.Start(row, r.Argv)
+		return row.Conn(r.Client, &db.args, r.Out)
+	}
+}
+
+// begin opens the transaction that will be the next write.
+func (db *DB) begin(r *Request) (*keyspace.Tx, error) {
+	if err := db.cfg.Log.Err(); err != nil {
+		return nil, command.Error("MISCONF writes are refused because the journal can't be written: " + err.Error())
+	}
+	return db.ks.Begin(r.Client.DB(), r.Now, db.pos.Seq+1, db.cfg.Rand, db.parked.any()), nil
+}
+
+// admit makes room for a command that may grow the database, or refuses it.
+func (db *DB) admit(tx *keyspace.Tx, row *command.Row) error {
+	limit := db.limits.DataBytes
+	if limit == 0 || !row.Has(command.GrowsMemory) {
+		return nil
+	}
+	for db.ks.Used() >= limit {
+		if !db.evict || !tx.Evict() {
+			return command.ErrFull
+		}
+	}
+	return nil
+}
+
+// end closes a transaction: what it changed becomes an entry, and commands
+// that waited for a key are run.
+func (db *DB) end(tx *keyspace.Tx, origin journal.Origin, now int64) {
+	effects, woken := tx.End()
+	if len(effects) == 0 {
+		return
+	}
+	db.make(effects, origin, now)
+	if len(woken) > 0 {
+		db.wake(woken, now)
+	}
+}
+
+// make turns effects that have been carried out into the next entry.
+func (db *DB) make(effects []byte, origin journal.Origin, now int64) {
+	db.clock = max(db.clock, now)
+	db.pos.Seq++
+	db.buf = journal.AppendEntry(db.buf[:0], &journal.Entry{
+		DB: db.id, Epoch: db.pos.Epoch, Seq: db.pos.Seq, TimeMS: db.clock, Prev: db.hash, Origin: origin, Effects: effects,
+	})
+	db.stats.Writes++
+	db.store(db.buf)
+	const keep = 1 << 20
+	if cap(db.buf) > keep {
+		db.buf = nil
+	}
+}
+
+// store hands the entry of pos to the journal and to whoever listens.
+func (db *DB) store(raw []byte) {
+	off := db.cfg.Log.Append(raw)
+	if db.firstUnsaved == 0 {
+		db.firstUnsaved = off
+	}
+	db.hash = journal.Hash(db.hash, raw)
+	db.stats.EntryBytes += uint64(len(raw))
+	if db.sink != nil {
+		db.sink.Entry(db.pos, raw)
+	}
+}
+
+// OpenEpoch makes this copy the primary of a new epoch. The epoch begins with
+// an entry without effects, so that a copy that has it covers all that was
+// ever written before.
+func (db *DB) OpenEpoch(epoch uint32, now int64) error {
+	if epoch <= db.pos.Epoch {
+		return fmt.Errorf("open epoch %d of database %d: it has seen epoch %d", epoch, db.id, db.pos.Epoch)
+	}
+	db.pos.Epoch = epoch
+	db.make(nil, journal.Origin{}, now)
+	return nil
+}
+
+// RunAll runs the commands of an EXEC as one transaction, which becomes one
+// entry, and appends the array of their replies. reads says that none of them
+// may change data.
+func (db *DB) RunAll(r *Request, commands []Queued, reads bool) {
+	start := len(r.Out.Buf)
+	if err := db.runAll(r, commands, reads); err != nil {
+		db.fail(r.Out, start, err)
+	}
+}
+
+// Queued is a command that waits for its EXEC.
+type Queued struct {
+	Row  *command.Row
+	Argv [][]byte
+}
+
+func (db *DB) runAll(r *Request, commands []Queued, reads bool) (err error) {
+	defer db.guard(&err)
+	if db.failed != nil {
+		return errClosed
+	}
+	var tx *keyspace.Tx
+	if !reads {
+		if tx, err = db.begin(r); err != nil {
+			return err
+		}
+	}
+	r.Out.Array(len(commands))
+	for _, q := range commands {
+		db.stats.Commands++
+		start := len(r.Out.Buf)
+		err := db.runOne(r, tx, q)
+		var block *command.Block
+		switch {
+		case errors.As(err, &block):
+			r.Out.Buf = r.Out.Buf[:start]
+			noWait(block, r.Out)
+		case err != nil:
+			db.fail(r.Out, start, err)
+		}
+		if tx != nil {
+			tx.EndCommand()
+		}
+	}
+	if tx != nil {
+		db.end(tx, r.Origin, r.Now)
+	}
+	return nil
+}
+
+// runOne runs a command inside a transaction, tx, which is nil when nothing
+// can be changed.
+func (db *DB) runOne(r *Request, tx *keyspace.Tx, q Queued) error {
+	row := q.Row
+	db.args.Start(row, q.Argv)
+	switch {
+	case row.Write != nil:
+		tx.Select(r.Client.DB())
+		if err := db.admit(tx, row); err != nil {
+			return err
+		}
+		return row.Write(tx, &db.args, r.Out)
+	case row.Read != nil:
+		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
+		return row.Read(&db.view, &db.args, r.Out)
+	default:
+		return row.Conn(r.Client, &db.args, r.Out)
+	}
+}
+
+// guard turns a panic of a handler into an error and closes the database:
+// what it left behind can't be trusted. Other databases go on.
+func (db *DB) guard(err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	db.failed = fmt.Errorf("panic: %v", p)
+	db.cfg.Logger.Error("database closed", "db", uint64(db.id), "cause", fmt.Sprint(p), "stack", string(debug.Stack()))
+	*err = errClosed
+}
+
+// Expire deletes up to most keys whose deadline has passed, on the primary.
+func (db *DB) Expire(now int64, most int) (deleted int) {
+	next := db.ks.NextExpiry()
+	if next == 0 || next >= now || db.failed != nil || db.cfg.Log.Err() != nil {
+		return 0
+	}
+	tx := db.ks.Begin(0, now, db.pos.Seq+1, db.cfg.Rand, false)
+	deleted = tx.Expire(most)
+	db.end(tx, journal.Origin{}, now)
+	return deleted
+}
+
+// ErrGap is returned by Apply for an entry that doesn't follow the last one:
+// this copy has missed something, or its history is another.
+var ErrGap = errors.New("entry does not follow the history of this copy")
+
+// Apply carries out an entry that came from the primary or from the journal.
+// raw is its encoding. newer is set while a copy that was loaded from a
+// snapshot has not come to the snapshot's end; see Keyspace.ApplyNewer.
+func (db *DB) Apply(e *journal.Entry, raw []byte, newer bool) error {
+	if err := db.replay(e, newer); err != nil {
+		return err
+	}
+	db.stats.Applied++
+	db.store(raw)
+	return nil
+}
+
+func (db *DB) replay(e *journal.Entry, newer bool) (err error) {
+	defer db.guard(&err)
+	if e.Seq != db.pos.Seq+1 || e.Epoch < db.pos.Epoch || e.Prev != db.hash {
+		return fmt.Errorf("%w: it has %v, the entry is %v", ErrGap, db.pos, e.Position())
+	}
+	if newer {
+		err = db.ks.ApplyNewer(e.Effects, e.Seq)
+	} else {
+		err = db.ks.Apply(e.Effects, e.Seq)
+	}
+	if err != nil {
+		return err
+	}
+	db.pos = e.Position()
+	db.clock = max(db.clock, e.TimeMS)
+	return nil
+}
+
+// Recover is Apply for an entry that was read from the journal at off.
+func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
+	if err := db.replay(e, newer); err != nil {
+		return err
+	}
+	db.buf = journal.AppendEntry(db.buf[:0], e)
+	db.hash = journal.Hash(db.hash, db.buf)
+	if db.firstUnsaved == 0 {
+		db.firstUnsaved = off
+	}
+	return nil
+}
+
+// Install throws the content away and begins at another place of the history,
+// with the keys of a snapshot to be loaded into the keyspace it returns.
+func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.Keyspace {
+	db.ks = keyspace.New(db.cfg.HashSeed)
+	db.pos, db.hash = pos, hash
+	db.clock = max(db.clock, clock)
+	db.firstUnsaved = 0
+	db.failed = nil
+	return db.ks
+}
+
+// Clock is the time of the last write, in milliseconds since 1970.
+func (db *DB) Clock() int64 { return db.clock }
+
+// FirstUnsaved is where in the journal the oldest entry stands that no
+// checkpoint holds, 0 if there is none.
+func (db *DB) FirstUnsaved() journal.Offset { return db.firstUnsaved }
+
+// SetUnsaved is called with 0 when a checkpoint begins, which will hold all
+// that was written before, and with what FirstUnsaved was if it failed.
+func (db *DB) SetUnsaved(off journal.Offset) { db.firstUnsaved = off }

@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"errors"
+
+	"vecino/command"
+	"vecino/keyspace"
+	"vecino/resp"
+)
+
+// Waiter is told the reply of a command that had to wait, with the lock of
+// the database held. The bytes are valid during the call.
+type Waiter interface {
+	Served(reply []byte)
+}
+
+// Parked is a command that waits for one of its keys to change. It is run
+// again when one does, in the order in which commands came to wait; whoever
+// parked it ends the wait by Unpark when the time is up.
+type Parked struct {
+	Timeout int64 // milliseconds, 0 for ever
+
+	db    int
+	keys  []string
+	req   Request
+	out   resp.Writer
+	order uint64
+	gone  bool
+	null  bool
+}
+
+// parkedSet is who waits for which key.
+type parkedSet struct {
+	byKey map[waitKey][]*Parked
+	n     int
+	next  uint64
+}
+
+type waitKey struct {
+	db  int
+	key string
+}
+
+func (s *parkedSet) any() bool { return s.n > 0 }
+
+// Waiting is how many commands wait.
+func (db *DB) Waiting() int { return db.parked.n }
+
+// park keeps a command until a key changes. Everything that the client may
+// change meanwhile is copied.
+func (db *DB) park(r *Request, block *command.Block) *Parked {
+	p := &Parked{Timeout: block.Timeout.Milliseconds(), db: r.Client.DB(), req: *r, null: block.Null}
+	p.out.Proto = r.Out.Proto
+	p.req.Out = &p.out
+	p.req.Argv = make([][]byte, len(r.Argv))
+	for i, arg := range r.Argv {
+		p.req.Argv[i] = append([]byte(nil), arg...)
+	}
+	s := &db.parked
+	if s.byKey == nil {
+		s.byKey = make(map[waitKey][]*Parked)
+	}
+	for _, key := range block.Keys {
+		k := waitKey{p.db, string(key)}
+		s.byKey[k] = append(s.byKey[k], p)
+		p.keys = append(p.keys, k.key)
+	}
+	s.n++
+	return p
+}
+
+// Unpark ends a wait without an answer. It reports false if the command has
+// been answered.
+func (db *DB) Unpark(p *Parked) bool {
+	if p.gone {
+		return false
+	}
+	db.parked.remove(p)
+	return true
+}
+
+// TimedOut is what a command answers whose time is up.
+func (p *Parked) TimedOut(out *resp.Writer) { out.NullArray() }
+
+func (s *parkedSet) remove(p *Parked) {
+	p.gone = true
+	s.n--
+	for _, key := range p.keys {
+		k := waitKey{p.db, key}
+		list := s.byKey[k]
+		kept := list[:0]
+		for _, other := range list {
+			if other != p {
+				kept = append(kept, other)
+			}
+		}
+		clear(list[len(kept):])
+		if len(kept) == 0 {
+			delete(s.byKey, k)
+		} else {
+			s.byKey[k] = kept
+		}
+	}
+}
+
+// wake runs the commands that wait for keys that were changed. What they
+// change may wake more.
+func (db *DB) wake(woken []keyspace.Woken, now int64) {
+	queue := append([]keyspace.Woken(nil), woken...)
+	for len(queue) > 0 && db.failed == nil {
+		k := waitKey{queue[0].DB, queue[0].Key}
+		queue = queue[1:]
+		for _, p := range append([]*Parked(nil), db.parked.byKey[k]...) {
+			if p.gone {
+				continue
+			}
+			queue = append(queue, db.retry(p, now)...)
+		}
+	}
+}
+
+// retry runs a waiting command again.
+func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
+	p.out.Buf = p.out.Buf[:0]
+	p.req.Now = now
+	tx := db.ks.Begin(p.db, now, db.pos.Seq+1, db.cfg.Rand, true)
+	db.args.Start(p.req.Row, p.req.Argv)
+	err := p.req.Row.Write(tx, &db.args, &p.out)
+	effects, changed := tx.End()
+	if len(effects) > 0 {
+		woken = append(woken, changed...)
+		db.make(effects, p.req.Origin, now)
+	}
+	var block *command.Block
+	switch {
+	case errors.As(err, &block), errors.Is(err, keyspace.ErrWrongType):
+		return woken // it goes on waiting; a key of another type is as good as none
+	case err != nil:
+		db.fail(&p.out, 0, err)
+	}
+	db.parked.remove(p)
+	p.req.Wait.Served(p.out.Buf)
+	return woken
+}
