@@ -1,0 +1,350 @@
+package value
+
+import (
+	"bytes"
+	"slices"
+	"unsafe"
+)
+
+// ztree keeps the elements of a big sorted set in order: a B+tree that also
+// counts, so that an element's rank and the element at a rank are found on the
+// way down.
+//
+// Redis has a skip list here: a pointer or three for each element, and a cache
+// miss for each step. A node of this tree has up to 64 elements side by side.
+//
+//	inner    low | low | low ...        lows[i]: nothing in kids[i] comes before it
+//	         kid | kid | kid ...        lows[0] isn't used: kids[0] takes whatever
+//	          n  |  n  |  n  ...        comes before lows[1]; n: elements below
+//	leaf     item | item | item ...
+//
+// A low stays when the element that it was taken from goes: it needn't be an
+// element, it only has to divide. A full node splits in two, or, when what
+// comes is the last of all, keeps what it has: then sorted input fills nodes to
+// the brim. A small node joins its neighbour once both fit in three quarters of
+// one, and an empty one goes.
+type ztree struct {
+	root  *znode
+	nodes int
+}
+
+// zitem is an element: its score, and the cell with member and score.
+type zitem struct {
+	score float64
+	cell  *cell
+}
+
+type znode struct {
+	items  []zitem  // leaf: elements, inner: lows
+	kids   []*znode // nil in a leaf
+	counts []int    // elements in each of kids
+}
+
+const (
+	fanout = 64
+	// What an element of a tree takes with nodes filled as they usually are,
+	// and what a node takes besides.
+	itemCost = int(unsafe.Sizeof(zitem{})) * 3 / 2
+	nodeCost = int(unsafe.Sizeof(znode{})) + 24
+)
+
+// before is the order of sorted sets: by score, then by the bytes of members.
+func (a zitem) before(score float64, member []byte) bool {
+	if a.score != score {
+		return a.score < score
+	}
+	return bytes.Compare(a.cell.key(), member) < 0
+}
+
+func (t *ztree) len() int {
+	if t.root == nil {
+		return 0
+	}
+	return t.root.len()
+}
+
+func (t *ztree) size() int { return t.len()*itemCost + t.nodes*nodeCost }
+
+// insert adds an item that isn't there.
+func (t *ztree) insert(item zitem) {
+	if t.root == nil {
+		t.root = &znode{}
+		t.nodes++
+	}
+	right := t.root.insert(item, item.cell.key(), t)
+	if right == nil {
+		return
+	}
+	left := t.root
+	t.root = &znode{
+		items:  append(make([]zitem, 0, 4), zitem{}, right.items[0]),
+		kids:   append(make([]*znode, 0, 4), left, right),
+		counts: append(make([]int, 0, 4), left.len(), right.len()),
+	}
+	t.nodes++
+}
+
+// remove takes out the item with that score and member, which is there.
+func (t *ztree) remove(score float64, member []byte) {
+	t.root.remove(score, member, t)
+	for len(t.root.kids) == 1 {
+		t.root = t.root.kids[0]
+		t.nodes--
+	}
+}
+
+// at returns the item of that rank, which is less than len.
+func (t *ztree) at(rank int) zitem {
+	n := t.root
+	for n.kids != nil {
+		i := 0
+		for rank >= n.counts[i] {
+			rank -= n.counts[i]
+			i++
+		}
+		n = n.kids[i]
+	}
+	return n.items[rank]
+}
+
+// count returns how many items come before a bound: those that below is true
+// of, which are the first so many.
+func (t *ztree) count(below func(zitem) bool) int {
+	if t.root == nil {
+		return 0
+	}
+	rank := 0
+	n := t.root
+	for n.kids != nil {
+		i := n.kidWhere(below)
+		for _, c := range n.counts[:i] {
+			rank += c
+		}
+		n = n.kids[i]
+	}
+	return rank + countWhere(n.items, below)
+}
+
+func (t *ztree) rank(score float64, member []byte) int {
+	return t.count(func(i zitem) bool { return i.before(score, member) })
+}
+
+// rescore gives an item another score if it stays where it is: between the
+// same two others of its leaf. It reports false, having done nothing, if that
+// isn't so or would take more than a look at the leaf.
+func (t *ztree) rescore(score float64, member []byte, to float64) bool {
+	n := t.root
+	below := func(i zitem) bool { return i.before(score, member) }
+	for n.kids != nil {
+		n = n.kids[n.kidUpTo(score, member)]
+	}
+	i := countWhere(n.items, below)
+	alone := n == t.root
+	if i > 0 && !n.items[i-1].before(to, member) || i == 0 && !alone {
+		return false
+	}
+	if i < len(n.items)-1 && n.items[i+1].before(to, member) || i == len(n.items)-1 && !alone {
+		return false
+	}
+	n.items[i].score = to
+	return true
+}
+
+// ascend calls fn for items from that rank on until it returns false.
+func (t *ztree) ascend(from int, fn func(zitem) bool) {
+	if t.root != nil {
+		t.root.ascend(max(from, 0), fn)
+	}
+}
+
+// descend is ascend the other way.
+func (t *ztree) descend(from int, fn func(zitem) bool) {
+	if t.root != nil && from >= 0 {
+		t.root.descend(min(from, t.len()-1), fn)
+	}
+}
+
+func (n *znode) len() int {
+	if n.kids == nil {
+		return len(n.items)
+	}
+	total := 0
+	for _, c := range n.counts {
+		total += c
+	}
+	return total
+}
+
+// countWhere returns how many of items below is true of; it is true of a first
+// part of them.
+func countWhere(items []zitem, below func(zitem) bool) int {
+	low, high := 0, len(items)
+	for low < high {
+		mid := (low + high) / 2
+		if below(items[mid]) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// kidWhere is the kid where the items that below is true of end.
+func (n *znode) kidWhere(below func(zitem) bool) int {
+	return countWhere(n.items[1:], below)
+}
+
+// kidUpTo is the kid that has the item, or where it belongs.
+func (n *znode) kidUpTo(score float64, member []byte) int {
+	return n.kidWhere(func(low zitem) bool { // low <= item
+		if low.score != score {
+			return low.score < score
+		}
+		return bytes.Compare(low.cell.key(), member) <= 0
+	})
+}
+
+// insert returns a new node that comes right after n if n had to split.
+func (n *znode) insert(item zitem, member []byte, t *ztree) (right *znode) {
+	if n.kids == nil {
+		i := countWhere(n.items, func(other zitem) bool { return other.before(item.score, member) })
+		if len(n.items) < fanout {
+			n.items = slices.Insert(n.items, i, item)
+			return nil
+		}
+		t.nodes++
+		if i == fanout {
+			return &znode{items: append(make([]zitem, 0, fanout), item)}
+		}
+		right = &znode{items: append(make([]zitem, 0, fanout), n.items[fanout/2:]...)}
+		clear(n.items[fanout/2:])
+		n.items = n.items[:fanout/2]
+		if i <= fanout/2 {
+			n.items = slices.Insert(n.items, i, item)
+		} else {
+			right.items = slices.Insert(right.items, i-fanout/2, item)
+		}
+		return right
+	}
+	i := n.kidUpTo(item.score, member)
+	split := n.kids[i].insert(item, member, t)
+	n.counts[i]++
+	if split == nil {
+		return nil
+	}
+	count := split.len()
+	n.counts[i] -= count
+	i++
+	n.items = slices.Insert(n.items, i, split.items[0])
+	n.kids = slices.Insert(n.kids, i, split)
+	n.counts = slices.Insert(n.counts, i, count)
+	if len(n.kids) <= fanout {
+		return nil
+	}
+	keep := len(n.kids) / 2
+	if i == fanout {
+		keep = fanout
+	}
+	right = &znode{
+		items:  slices.Clone(n.items[keep:]),
+		kids:   slices.Clone(n.kids[keep:]),
+		counts: slices.Clone(n.counts[keep:]),
+	}
+	t.nodes++
+	clear(n.items[keep:])
+	clear(n.kids[keep:])
+	n.items, n.kids, n.counts = n.items[:keep], n.kids[:keep], n.counts[:keep]
+	return right
+}
+
+func (n *znode) remove(score float64, member []byte, t *ztree) {
+	if n.kids == nil {
+		i := countWhere(n.items, func(other zitem) bool { return other.before(score, member) })
+		n.items = slices.Delete(n.items, i, i+1)
+		return
+	}
+	i := n.kidUpTo(score, member)
+	kid := n.kids[i]
+	kid.remove(score, member, t)
+	n.counts[i]--
+	if n.counts[i] == 0 && len(n.kids) > 1 {
+		n.drop(i)
+		t.nodes--
+		for ; kid.kids != nil; kid = kid.kids[0] { // what is below went one by one, but for the last
+			t.nodes--
+		}
+		return
+	}
+	if len(kid.items) > fanout/4 {
+		return
+	}
+	if i > 0 && n.join(i-1) || i < len(n.kids)-1 && n.join(i) {
+		t.nodes--
+	}
+}
+
+// join puts kids i and i+1 together if they fit, with room to spare.
+func (n *znode) join(i int) bool {
+	left, right := n.kids[i], n.kids[i+1]
+	if len(left.items)+len(right.items) > fanout*3/4 {
+		return false
+	}
+	if right.kids != nil {
+		right.items[0] = n.items[i+1]
+	}
+	left.items = append(left.items, right.items...)
+	left.kids = append(left.kids, right.kids...)
+	left.counts = append(left.counts, right.counts...)
+	n.counts[i] += n.counts[i+1]
+	n.drop(i + 1)
+	return true
+}
+
+func (n *znode) drop(i int) {
+	n.items = slices.Delete(n.items, i, i+1)
+	n.kids = slices.Delete(n.kids, i, i+1)
+	n.counts = slices.Delete(n.counts, i, i+1)
+}
+
+func (n *znode) ascend(from int, fn func(zitem) bool) bool {
+	if n.kids == nil {
+		for _, item := range n.items[min(from, len(n.items)):] {
+			if !fn(item) {
+				return false
+			}
+		}
+		return true
+	}
+	for i, kid := range n.kids {
+		if from >= n.counts[i] {
+			from -= n.counts[i]
+			continue
+		}
+		if !kid.ascend(from, fn) {
+			return false
+		}
+		from = 0
+	}
+	return true
+}
+
+// descend goes down from rank from, which may be beyond the last.
+func (n *znode) descend(from int, fn func(zitem) bool) bool {
+	if n.kids == nil {
+		for i := min(from, len(n.items)-1); i >= 0; i-- {
+			if !fn(n.items[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	begin := n.len() // rank of the first of the kids after i
+	for i := len(n.kids) - 1; i >= 0; i-- {
+		begin -= n.counts[i]
+		if from >= begin && !n.kids[i].descend(from-begin, fn) {
+			return false
+		}
+	}
+	return true
+}
