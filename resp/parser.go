@@ -1,8 +1,6 @@
 package resp
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // A Parser finds commands in a stream of bytes. The zero value is ready and
 // has Redis's limits. It keeps no bytes: the caller does, and offers what has
@@ -54,6 +52,7 @@ func (p *Parser) Next(buf []byte, argv [][]byte) (args [][]byte, n int, err erro
 	}
 	if p.pos == 0 {
 		if args, n = p.whole(buf, argv); n > 0 {
+			p.scanned = 0
 			return args, n, nil
 		}
 	}
@@ -97,9 +96,9 @@ func (p *Parser) whole(buf []byte, argv [][]byte) (_ [][]byte, n int) {
 			size, i = int(d), i+4
 		} else {
 			size, i = usualLength(buf, i+1)
-			if i == 0 || size > maxBulk {
-				return argv, 0
-			}
+		}
+		if i == 0 || size > maxBulk {
+			return argv, 0
 		}
 		end := i + size
 		if end+2 > len(buf) {

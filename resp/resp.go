@@ -13,9 +13,9 @@
 // or, for a person with a terminal, a line of words ("inline"). Every reply
 // starts with a byte that names its type:
 //
-//   - simple   - error    : integer   $ bulk    * array              versions 2 and 3
-//     _ null     , double   # boolean   ( big number   = verbatim
-//     % map      ~ set      > push      | attribute    ! bulk error    version 3 only
+//	2 and 3:  + simple   - error    : integer   $ bulk         * array
+//	3 only:   _ null     , double   # boolean   ( big number   = verbatim
+//	          % map      ~ set      > push      | attribute    ! bulk error
 //
 // What a client speaking version 2 gets for a type of version 3 is told at
 // each method of Writer; it is what Redis 7.0 sends.
