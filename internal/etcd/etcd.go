@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -47,6 +48,8 @@ const startTimeout = 30 * time.Second
 type Store struct {
 	*clientv3.Client
 	server *embed.Etcd
+	once   sync.Once
+	err    error
 }
 
 // Open opens the store and returns when it answers.
@@ -124,13 +127,16 @@ func (s *Store) embed(ctx context.Context, dir string) error {
 }
 
 // Close closes the client and, if it is embedded, the member. Watches end.
+// Closing again does nothing.
 func (s *Store) Close() error {
-	err := s.Client.Close()
-	if s.server != nil {
-		s.server.Close()
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil // what an embedded client always says
-	}
-	return err
+	s.once.Do(func() {
+		s.err = s.Client.Close()
+		if s.server != nil {
+			s.server.Close()
+		}
+		if errors.Is(s.err, context.Canceled) {
+			s.err = nil // what an embedded client always says
+		}
+	})
+	return s.err
 }
