@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -35,7 +36,10 @@ func tryOpen(fs vfs.FS, opts Options) (*Journal, []uint64, error) {
 		seqs = append(seqs, e.Seq)
 		return nil
 	})
-	return j, seqs, err
+	if err != nil {
+		return nil, nil, errors.Join(err, j.Close())
+	}
+	return j, seqs, nil
 }
 
 // testEntry is the entry that tests write at seq: from its effects one can tell

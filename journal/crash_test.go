@@ -1,0 +1,356 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"vecino/internal/vfs"
+)
+
+// A ledger is what a program knows of the entries that it has written, all by
+// their seq.
+type ledger struct {
+	sync.Mutex
+	appended  uint64
+	committed uint64 // in the kernel
+	synced    uint64 // on disk
+	trimmed   uint64 // may be gone
+}
+
+func (l *ledger) set(change func()) {
+	l.Lock()
+	defer l.Unlock()
+	change()
+}
+
+// check fails unless the replayed seqs are without a hole, reach at least to
+// atLeast, and begin where nothing is missed.
+func (l *ledger) check(seqs []uint64, atLeast uint64) error {
+	if len(seqs) == 0 {
+		if atLeast > l.trimmed {
+			return fmt.Errorf("nothing replayed, want up to %d", atLeast)
+		}
+		return nil
+	}
+	for i, seq := range seqs {
+		if seq != seqs[0]+uint64(i) {
+			return fmt.Errorf("%d follows %d", seq, seqs[i-1])
+		}
+	}
+	if first, last := seqs[0], seqs[len(seqs)-1]; first > l.trimmed+1 || last < atLeast || last > l.appended {
+		return fmt.Errorf("replayed %d to %d; want the first up to %d, the last between %d and %d", first, last, l.trimmed+1, atLeast, l.appended)
+	}
+	return nil
+}
+
+// workload writes, commits, syncs, trims, closes and opens again, enough to go
+// through a few segments and to use some again. It stops at the first error.
+func workload(fs vfs.FS, l *ledger) error {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 3 {
+		j, seqs, err := tryOpen(fs, testOptions())
+		if err != nil {
+			return err
+		}
+		var checkErr error
+		l.set(func() { checkErr = l.check(seqs, l.committed) })
+		if checkErr != nil {
+			return errors.Join(checkErr, j.Close())
+		}
+		if err := session(j, l, r); err != nil {
+			return errors.Join(err, j.Close())
+		}
+		if err := j.Close(); err != nil {
+			return err
+		}
+		l.set(func() { l.synced = l.appended })
+	}
+	return nil
+}
+
+// session is the part between open and close.
+func session(j *Journal, l *ledger, r *rand.Rand) error {
+	var offsets []Offset // of the session's entries
+	base := l.appended
+	for range 90 {
+		for range r.IntN(12) {
+			var seq uint64
+			l.set(func() { l.appended++; seq = l.appended })
+			offsets = append(offsets, appendSeq(j, seq))
+		}
+		if err := j.Commit(); err != nil {
+			return err
+		}
+		l.set(func() { l.committed = l.appended })
+		switch r.IntN(8) {
+		case 0:
+			if err := j.Sync(); err != nil {
+				return err
+			}
+			l.set(func() { l.synced = l.appended })
+		case 1:
+			if len(offsets) == 0 {
+				continue
+			}
+			at := r.IntN(len(offsets))
+			if err := j.CommitSync(offsets[at]); err != nil {
+				return err
+			}
+			l.set(func() { l.synced = max(l.synced, base+uint64(at)+1) })
+		case 2:
+			if len(offsets) == 0 {
+				continue
+			}
+			at := r.IntN(len(offsets))
+			l.set(func() { l.trimmed = max(l.trimmed, base+uint64(at)) })
+			if err := j.TrimBefore(offsets[at]); err != nil {
+				return err
+			}
+			l.set(func() { l.synced = l.appended })
+		case 3:
+			if err := j.syncBackground(); err != nil {
+				return err
+			}
+			l.set(func() { l.synced = l.appended })
+		}
+	}
+	return nil
+}
+
+// Whatever a power cut at any time leaves of what was not synced: all that was
+// synced is there, and no entry is without those before it. The journal goes on
+// from there, and a second crash doesn't bring back what the first had lost.
+func TestPowerCutBeforeEachCall(t *testing.T) {
+	for _, mode := range []string{"keeps nothing unsynced", "keeps everything", "keeps anything", "keeps most"} {
+		t.Run(mode, func(t *testing.T) {
+			mem := vfs.NewMem()
+			l := &ledger{}
+			var mu sync.Mutex // calls come from the preparer too
+			r := rand.New(rand.NewPCG(3, 4))
+			keep := map[string]func() bool{
+				"keeps nothing unsynced": nil,
+				"keeps everything":       func() bool { return true },
+				"keeps anything":         func() bool { return r.IntN(2) == 0 },
+				"keeps most":             func() bool { return r.IntN(20) != 0 },
+			}[mode]
+			calls, cuts := 0, 0
+			fs := vfs.Hooked(mem, func(op vfs.Op, _ string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if calls++; op == vfs.OpRead || op == vfs.OpOpen || op == vfs.OpList {
+					return nil // these change nothing
+				}
+				l.Lock()
+				defer l.Unlock()
+				cut, err := crashTwice(mem.CrashClone(keep), l, keep)
+				if err != nil {
+					t.Errorf("power cut before call %d, a %s: %v", calls, op, err)
+				}
+				if cut {
+					cuts++
+				}
+				return err
+			})
+			if err := workload(fs, l); err != nil {
+				t.Fatal(err)
+			}
+			if calls < 500 || l.trimmed < 100 {
+				t.Fatalf("only %d calls, %d entries trimmed: the workload is too small", calls, l.trimmed)
+			}
+			if mode == "keeps anything" && cuts == 0 {
+				t.Fatal("no crash ever left a hole: the test doesn't test")
+			}
+		})
+	}
+}
+
+// crashTwice recovers a clone, goes on with it, and recovers a clone of that.
+func crashTwice(clone *vfs.Mem, l *ledger, keep func() bool) (cut bool, err error) {
+	j, seqs, err := tryOpen(clone, testOptions())
+	if err != nil {
+		return false, fmt.Errorf("first recovery: %w", err)
+	}
+	defer j.Close()
+	if err := l.check(seqs, l.synced); err != nil {
+		return false, fmt.Errorf("first recovery: %w", err)
+	}
+	last := l.trimmed
+	if len(seqs) > 0 {
+		last = seqs[len(seqs)-1]
+	}
+	for seq := last + 1; seq < last+4; seq++ {
+		appendSeq(j, seq)
+	}
+	if err := j.Commit(); err != nil {
+		return false, err
+	}
+	k, again, err := tryOpen(clone.CrashClone(keep), testOptions())
+	after := ledger{appended: last + 3, trimmed: l.trimmed}
+	if err == nil {
+		err = errors.Join(after.check(again, last), k.Close())
+	}
+	if err != nil {
+		return false, fmt.Errorf("second recovery, after %v: %w", j.Recovered().Cut, err)
+	}
+	return j.Recovered().Cut != nil, nil
+}
+
+// Each call in turn fails once. The error comes out, unless it was one that the
+// journal may try again by itself, and once the journal is opened anew all is
+// there that Commit had taken.
+func TestEachCallFailsOnce(t *testing.T) {
+	injected := errors.New("injected")
+	surfaced := 0
+	for n := int64(1); ; n++ {
+		mem := vfs.NewMem()
+		l := &ledger{}
+		var fired atomic.Bool
+		hook := vfs.FailNth(n, injected)
+		err := workload(vfs.Hooked(mem, func(op vfs.Op, name string) error {
+			err := hook(op, name)
+			if err != nil {
+				fired.Store(true)
+			}
+			return err
+		}), l)
+		if err != nil {
+			surfaced++
+			if !errors.Is(err, injected) {
+				t.Fatalf("call %d failed: %v", n, err)
+			}
+		}
+		j, seqs, openErr := tryOpen(mem, testOptions())
+		if openErr == nil {
+			openErr = errors.Join(l.check(seqs, l.committed), j.Close())
+		}
+		if openErr != nil {
+			t.Fatalf("after call %d had failed with %v: %v", n, err, openErr)
+		}
+		if !fired.Load() { // there are no more calls
+			if surfaced < 300 {
+				t.Fatalf("only %d of %d failures came out", surfaced, n)
+			}
+			return
+		}
+	}
+}
+
+// The same, but the program goes on with the journal that it has, as a node
+// does, and the disk loses power later.
+func TestFailedCommitIsMadeUpByALaterOne(t *testing.T) {
+	injected := errors.New("injected")
+	for n := int64(1); n < 200; n++ {
+		mem := vfs.NewMem()
+		failed := 0
+		hook := vfs.FailNth(n, injected)
+		armed := false
+		fs := vfs.Hooked(mem, func(op vfs.Op, name string) error {
+			if armed && (op == vfs.OpWrite || op == vfs.OpPreallocate || op == vfs.OpRename || op == vfs.OpCreate) {
+				return hook(op, name)
+			}
+			return nil
+		})
+		opts := testOptions()
+		j, _ := open(t, fs, opts)
+		armed = true
+		seq := uint64(0)
+		for range 200 {
+			for range 5 {
+				seq++
+				appendSeq(j, seq)
+			}
+			if err := j.Commit(); err != nil {
+				if failed++; !errors.Is(err, injected) || !errors.Is(j.Err(), injected) {
+					t.Fatal(err, j.Err())
+				}
+			}
+		}
+		if failed > 1 {
+			t.Fatalf("one call failed, but %d commits", failed)
+		}
+		if err := j.Sync(); err != nil || j.Err() != nil {
+			t.Fatal(err, j.Err())
+		}
+		_, seqs := open(t, mem.CrashClone(nil), testOptions())
+		wantSeqs(t, seqs, 1, seq)
+	}
+}
+
+func TestDiskFullAndRoomAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	var full bool
+	var mu sync.Mutex
+	fs := vfs.Hooked(mem, func(op vfs.Op, _ string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if full && (op == vfs.OpWrite || op == vfs.OpPreallocate || op == vfs.OpCreate) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	setFull := func(f bool) { mu.Lock(); full = f; mu.Unlock() }
+
+	j, _ := open(t, fs, testOptions())
+	for seq := uint64(1); seq <= 100; seq++ {
+		appendSeq(j, seq)
+	}
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	setFull(true)
+	for seq := uint64(101); seq <= 110; seq++ {
+		off := appendSeq(j, seq)
+		if err := j.CommitSync(off); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Err(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal("Err doesn't tell:", err)
+	}
+	_, seqs := open(t, mem.CrashClone(func() bool { return true }), testOptions())
+	// Some of those that Commit was refused for may be whole by chance, which
+	// is as good as later: they are first in line. But half an entry is none.
+	wantSeqs(t, seqs, 1, max(100, min(uint64(len(seqs)), 109)))
+	n := 0
+	if _, err := j.Read(0, func(Offset, []byte, *Entry) error { n++; return nil }); err != nil || n != 100 {
+		t.Fatalf("a full disk can't be read: %d entries, %v", n, err)
+	}
+	setFull(false)
+	if err := j.syncBackground(); err != nil || j.Err() != nil {
+		t.Fatal(err, j.Err())
+	}
+	_, seqs = open(t, mem.CrashClone(nil), testOptions())
+	wantSeqs(t, seqs, 1, 110)
+}
+
+func TestFailedSyncBreaksTheJournal(t *testing.T) {
+	mem := vfs.NewMem()
+	injected := errors.New("injected")
+	fail := false
+	fs := vfs.Hooked(mem, func(op vfs.Op, _ string) error {
+		if fail && op == vfs.OpSync {
+			return injected
+		}
+		return nil
+	})
+	j, _ := open(t, fs, testOptions())
+	appendSeq(j, 1)
+	fail = true
+	if err := j.Sync(); !errors.Is(err, ErrSyncFailed) || !errors.Is(err, injected) {
+		t.Fatal(err)
+	}
+	fail = false
+	off := appendSeq(j, 2)
+	for what, err := range map[string]error{"commit": j.Commit(), "sync": j.Sync(), "wait": j.CommitSync(off), "err": j.Err(), "close": j.Close()} {
+		if !errors.Is(err, ErrSyncFailed) {
+			t.Errorf("%s after a failed sync: %v", what, err)
+		}
+	}
+	_, seqs := open(t, mem, testOptions())
+	wantSeqs(t, seqs, 1, 1)
+}
