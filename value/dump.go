@@ -1,6 +1,7 @@
 package value
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -125,7 +126,7 @@ func (h *Hash) AppendDump(dst []byte) []byte {
 		return append(appendHeader(dst, 'h', h.Len()), h.small...)
 	}
 	dst = appendHeader(dst, 'H', h.Len())
-	h.big.table.ScanFrom(0, math.MaxInt32, func(c *cell) {
+	h.big.table.InOrder(func(c *cell) {
 		dst = appendString(appendString(dst, c.key()), c.value())
 	})
 	return dst
@@ -168,7 +169,7 @@ func (s *Set) AppendDump(dst []byte) []byte {
 		return append(appendHeader(dst, 's', s.Len()), s.data...)
 	}
 	dst = appendHeader(dst, 'S', s.Len())
-	s.big.table.ScanFrom(0, math.MaxInt32, func(c *cell) { dst = appendString(dst, c.key()) })
+	s.big.table.InOrder(func(c *cell) { dst = appendString(dst, c.key()) })
 	return dst
 }
 
@@ -247,6 +248,8 @@ func LoadZSet(seed uint64, dump []byte) (*ZSet, error) {
 	default:
 		r.fail("form %q of a sorted set", form)
 	}
+	var last []byte
+	lastScore := math.Inf(-1)
 	for i := 0; i < count && r.err == nil; i++ {
 		member, bits := r.string(), r.take(scoreSize)
 		if form == 'z' {
@@ -260,11 +263,12 @@ func LoadZSet(seed uint64, dump []byte) (*ZSet, error) {
 			r.fail("a score that is not a number")
 			break
 		}
-		if added, _ := z.Set(member, score); !added {
-			r.fail("a member twice")
-		} else if rank, _ := z.Rank(member); rank != i {
+		if score < lastScore || i > 0 && score == lastScore && bytes.Compare(member, last) <= 0 {
 			r.fail("members out of order")
+		} else if added, _ := z.Set(member, score); !added {
+			r.fail("a member twice")
 		}
+		last, lastScore = member, score
 	}
 	if err := r.end(); err != nil {
 		return nil, err

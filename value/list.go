@@ -309,13 +309,20 @@ func (l *List) pushFront(at int, v []byte) {
 	l.n++
 }
 
-// makeRoom makes room for size bytes before or behind what a chunk has. v,
-// which may lie in the chunk's unused bytes, is left as it is.
+// makeRoom makes room for size bytes before or behind what a chunk has. It
+// moves that inside its buffer only if a quarter of the buffer is unused, so
+// that a queue doesn't move all for each element. v, which may lie in the
+// unused part, is left as it is.
 func (l *List) makeRoom(c *chunk, size int, before bool, v []byte) {
 	used := c.hi - c.lo
 	buf := c.buf
 	if used+size > len(buf)*3/4 || overlap(buf, v) {
-		room := max(used+size, min(2*used, chunkBytes))
+		room := used + size
+		if room <= chunkBytes*3/4 {
+			room = min(max(2*used, room*3/2), chunkBytes)
+		} else {
+			room = max(room, min(2*used, chunkBytes*3/2))
+		}
 		if used == 0 && len(l.chunks()) > 1 && size < chunkBytes/4 {
 			room = chunkBytes / 4 // there will be more
 		}

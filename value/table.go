@@ -221,6 +221,7 @@ func (t *Table[E]) ScanFrom(cursor uint64, count int, fn func(*E)) (next uint64)
 	}
 	var room [8]hashed[E]
 	pos := cursor << (64 - CursorBits)
+	count = min(count, 1<<24) // so that patience stays in range
 	given, passed, patience := 0, 0, 8*count+1<<maxSlotBits
 	for t.n > 0 { // fn may have removed all
 		group, end, slots := t.collect(pos, room[:0])
@@ -238,6 +239,14 @@ func (t *Table[E]) ScanFrom(cursor uint64, count int, fn func(*E)) (next uint64)
 		}
 	}
 	return 0
+}
+
+// InOrder calls fn for all elements in the order of their hashes. fn must not
+// insert or remove.
+func (t *Table[E]) InOrder(fn func(*E)) {
+	for cursor := t.ScanFrom(0, 1<<20, fn); cursor != 0; {
+		cursor = t.ScanFrom(cursor, 1<<20, fn)
+	}
 }
 
 type hashed[E any] struct {

@@ -1,0 +1,233 @@
+package value
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+)
+
+// dumps has each form, with few and with many elements.
+func dumps() map[string][]byte {
+	out := map[string][]byte{}
+	for _, n := range []int{0, 1, 3, 128, 600} {
+		h, strs, ints, z, l := NewHash(1), NewSet(1), NewSet(1), NewZSet(1), NewList()
+		for i := range n {
+			h.Set(short(i), short(i+1))
+			strs.Add(short(i))
+			ints.Add(strconv.AppendInt(nil, int64(i*i*i), 10))
+			z.Set(short(i), float64(i%7)/2)
+			l.PushBack(text(i))
+		}
+		out[fmt.Sprintf("hash of %d", n)] = h.AppendDump(nil)
+		out[fmt.Sprintf("strings of %d", n)] = strs.AppendDump(nil)
+		out[fmt.Sprintf("integers of %d", n)] = ints.AppendDump(nil)
+		out[fmt.Sprintf("sorted set of %d", n)] = z.AppendDump(nil)
+		out[fmt.Sprintf("list of %d", n)] = l.AppendDump(nil)
+	}
+	return out
+}
+
+// load reads a dump as each type and returns what it is dumped to again.
+func load(dump []byte) (again []byte, err error) {
+	h, err1 := LoadHash(1, dump)
+	s, err2 := LoadSet(1, dump)
+	z, err3 := LoadZSet(1, dump)
+	l, err4 := LoadList(dump)
+	switch {
+	case err1 == nil:
+		again = h.AppendDump(nil)
+	case err2 == nil:
+		again = s.AppendDump(nil)
+	case err3 == nil:
+		again = z.AppendDump(nil)
+	case err4 == nil:
+		again = l.AppendDump(nil)
+	default:
+		return nil, errors.Join(err1, err2, err3, err4)
+	}
+	return again, nil
+}
+
+func TestDumpsComeBackTheSame(t *testing.T) {
+	for name, dump := range dumps() {
+		if again, err := load(dump); err != nil || !bytes.Equal(again, dump) {
+			t.Errorf("%s: %v, %d bytes, want %d", name, err, len(again), len(dump))
+		}
+	}
+}
+
+func TestDumpsAreTheSameWhateverTheHistory(t *testing.T) {
+	a, b := NewHash(1), NewHash(1)
+	x, y := NewSet(1), NewSet(1)
+	for i := range 2000 {
+		a.Set(key(i), short(i))
+		x.Add(key(i))
+	}
+	for i := 50000; i >= 0; i-- {
+		b.Set(key(i), short(i))
+		y.Add(key(i))
+	}
+	for i := 2000; i <= 50000; i++ {
+		b.Del(key(i))
+		y.Del(key(i))
+	}
+	if !bytes.Equal(a.AppendDump(nil), b.AppendDump(nil)) {
+		t.Error("two hashes")
+	}
+	if !bytes.Equal(x.AppendDump(nil), y.AppendDump(nil)) {
+		t.Error("two sets")
+	}
+}
+
+func TestBadDumpsAreRefused(t *testing.T) {
+	one := make([]byte, 8)
+	putScore(one, 1)
+	two := make([]byte, 8)
+	putScore(two, 2)
+	nan := make([]byte, 8)
+	putScore(nan, math.NaN())
+	join := func(parts ...any) (b []byte) {
+		for _, p := range parts {
+			switch p := p.(type) {
+			case string:
+				b = append(b, p...)
+			case []byte:
+				b = append(b, p...)
+			case int:
+				b = append(b, byte(p))
+			}
+		}
+		return b
+	}
+	long := bytes.Repeat([]byte("x"), 65)
+	for name, dump := range map[string][]byte{
+		"nothing":                   nil,
+		"only a version":            join(1),
+		"no count":                  join(1, "h"),
+		"another version":           join(2, "h", 0),
+		"another form":              join(1, "?", 0),
+		"too many":                  join(1, "h", 200, 200, 200, 200, 1),
+		"count over 64 bits":        join(1, "l", 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, "xxx"),
+		"cut short":                 join(1, "h", 1, 1, "a", 9, "b"),
+		"something left":            join(1, "h", 1, 1, "a", 1, "b", 0),
+		"a field twice":             join(1, "h", 2, 1, "a", 1, "b", 1, "a", 1, "c"),
+		"a field twice in a table":  join(1, "H", 2, 1, "a", 1, "b", 1, "a", 1, "c"),
+		"a packed value of 65":      join(1, "h", 1, 1, "a", 65, long),
+		"a packed member of 65":     join(1, "s", 1, 65, long),
+		"a packed sorted one of 65": join(1, "z", 1, 65, long, one),
+		"a member twice":            join(1, "s", 2, 1, "a", 1, "a"),
+		"129 packed members":        join(1, "s", 129, 1, bytes.Repeat([]byte{1, 'a'}, 129)),
+		"a width of 3":              join(1, "i", 1, 3, "abc"),
+		"integers out of order":     join(1, "i", 2, 2, 2, 0, 1, 0),
+		"integers twice":            join(1, "i", 2, 2, 1, 0, 1, 0),
+		"integers cut short":        join(1, "i", 2, 2, 1, 0, 2),
+		"513 integers":              join(1, "i", 129, 4, 2, make([]byte, 1026)),
+		"a score of NaN":            join(1, "z", 1, 1, "a", nan),
+		"scores out of order":       join(1, "z", 2, 1, "a", two, 1, "b", one),
+		"members out of order":      join(1, "Z", 2, 1, "b", one, 1, "a", one),
+		"a sorted member twice":     join(1, "Z", 2, 1, "a", one, 1, "a", two),
+		"a score cut short":         join(1, "z", 1, 1, "a", one[:7]),
+		"a list cut short":          join(1, "l", 2, 1, "a"),
+	} {
+		if _, err := load(dump); !errors.Is(err, ErrBadDump) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Whatever is cut off or changed, nothing panics.
+	rng := random(t, 1)
+	for name, dump := range dumps() {
+		for i := range min(len(dump), 300) {
+			if _, err := load(dump[:i]); err == nil {
+				t.Errorf("%s, cut at %d of %d, is read", name, i, len(dump))
+			}
+			broken := bytes.Clone(dump)
+			broken[i] ^= byte(1 + rng.IntN(255))
+			if again, err := load(broken); err == nil {
+				if _, err := load(again); err != nil {
+					t.Errorf("%s, changed at %d, is read, but not a second time: %v", name, i, err)
+				}
+			}
+		}
+	}
+}
+
+// Version 1 must stay readable: what it looks like is kept in a file.
+func TestDumpGolden(t *testing.T) {
+	var got bytes.Buffer
+	z, h, s := NewZSet(1), NewHash(1), NewSet(1)
+	z.Set([]byte("b"), 1)
+	z.Set([]byte("a"), math.Inf(1))
+	h.Set([]byte("field"), []byte("value"))
+	s.Add([]byte("-3"))
+	s.Add([]byte("70000"))
+	fmt.Fprintf(&got, "%x\n%x\n%x\n", z.AppendDump(nil), h.AppendDump(nil), s.AppendDump(nil))
+	s.Add([]byte("member"))
+	z.Set(bytes.Repeat([]byte("x"), 65), 2)
+	h.Set([]byte("large"), bytes.Repeat([]byte("x"), 65))
+	h.Set([]byte("small"), nil)
+	l := NewList()
+	l.PushBack([]byte("first"))
+	l.PushBack(nil)
+	fmt.Fprintf(&got, "%x\n%x\n%x\n%x\n", z.AppendDump(nil), h.AppendDump(nil), s.AppendDump(nil), l.AppendDump(nil))
+	golden(t, "dump.txt", got.Bytes())
+}
+
+// A dump that is read is dumped to something that reads the same, and the
+// value that it makes works.
+func FuzzLoad(f *testing.F) {
+	for _, dump := range dumps() {
+		if len(dump) < 4000 {
+			f.Add(dump)
+		}
+	}
+	f.Fuzz(func(t *testing.T, dump []byte) {
+		again, err := load(dump)
+		if err != nil {
+			return
+		}
+		if third, err := load(again); err != nil || !bytes.Equal(third, again) {
+			t.Fatalf("%x\nis dumped as\n%x\nthen as\n%x (%v)", dump, again, third, err)
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		if h, err := LoadHash(1, dump); err == nil {
+			field, _ := h.Random(rng)
+			h.Set(append([]byte("new"), field...), field)
+			for h.Len() > 0 {
+				field, _ := h.Random(rng)
+				if !h.Del(bytes.Clone(field)) {
+					t.Fatal("a field isn't there")
+				}
+			}
+		}
+		if s, err := LoadSet(1, dump); err == nil {
+			s.Add([]byte("new"))
+			for s.Len() > 0 {
+				if !s.Del(bytes.Clone(s.Random(rng))) {
+					t.Fatal("a member isn't there")
+				}
+			}
+		}
+		if z, err := LoadZSet(1, dump); err == nil {
+			z.Set([]byte("new"), 5)
+			for z.Len() > 0 {
+				m, s := z.Random(rng)
+				m = bytes.Clone(m)
+				rank, ok := z.Rank(m)
+				if at, score := z.ByRank(rank); !ok || !bytes.Equal(at, m) || score != s {
+					t.Fatal("ranks don't agree")
+				}
+				z.Del(m)
+			}
+		}
+		if l, err := LoadList(dump); err == nil {
+			l.InsertAt(l.Len()/2, []byte("new"))
+			for l.Len() > 0 {
+				l.RemoveAt(l.Len() / 2)
+			}
+		}
+	})
+}
