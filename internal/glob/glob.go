@@ -1,9 +1,9 @@
 // Package glob matches patterns of keys and channels as Redis does.
 //
-//	*      any bytes, or none
-//	?      one byte
-//	[a-c]  one of these bytes; [^a-c] any other; ranges may stand either way round
-//	\x     the byte x
+//   - any bytes, or none
+//     ?      one byte
+//     [a-c]  one of these bytes; [^a-c] any other; ranges may stand either way round
+//     \x     the byte x
 //
 // An open bracket that is never closed reaches to the end of the pattern.
 // Bytes are compared as they are: there are no letters here, only bytes.
