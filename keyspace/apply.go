@@ -43,6 +43,10 @@ type applier struct {
 	newer bool
 	in    effectReader
 	last  *entry // changed, but not yet settled
+	// fresh is, when newer, the keys that this write has changed here. They
+	// carry its number, as those do that the snapshot had after it, but what
+	// else the write does to them is still to come.
+	fresh map[*entry]struct{}
 }
 
 // leave settles the account of the key that was last changed.
@@ -59,12 +63,27 @@ func (a *applier) enter(e *entry) {
 		a.last = e
 	}
 	e.seq = a.seq
+	if a.newer {
+		if a.fresh == nil {
+			a.fresh = make(map[*entry]struct{})
+		}
+		a.fresh[e] = struct{}{}
+	}
+}
+
+// contains reports whether e had this write when the snapshot was taken.
+func (a *applier) contains(e *entry) bool {
+	if !a.newer || e == nil || e.seq < a.seq {
+		return false
+	}
+	_, fresh := a.fresh[e]
+	return !fresh
 }
 
 var kindOf = [...]Kind{
 	opHashSet: HashKind, opHashDel: HashKind, opSetAdd: SetKind, opSetDel: SetKind, opZSetSet: ZSetKind, opZSetDel: ZSetKind,
 	opListPush: ListKind, opListPop: ListKind, opListSet: ListKind, opListInsert: ListKind, opListRemove: ListKind, opListTrim: ListKind,
-	opRestore: None,
+	opListErase: ListKind,
 }
 
 // step applies one op.
@@ -89,10 +108,13 @@ func (a *applier) step() error {
 			return nil
 		}
 	}
+	if in.err != nil {
+		return nil
+	}
 	ks, sp := a.ks, a.ks.space(in.db)
 	hash := ks.Hash(in.key)
 	e := sp.table.Find(hash, in.key)
-	skip := a.newer && e != nil && e.seq >= a.seq && a.last != e
+	skip := a.contains(e)
 
 	switch op {
 	case opDel:
@@ -135,8 +157,8 @@ func (a *applier) step() error {
 		if skip || in.err != nil {
 			return nil
 		}
-		if offset < 0 || offset > 1<<40 {
-			in.fail("offset of a patch")
+		if offset < 0 || offset > MaxString-int64(len(part)) {
+			in.fail("a string too long")
 			return nil
 		}
 		if e == nil {
@@ -148,18 +170,20 @@ func (a *applier) step() error {
 		e.patch(int(offset), part)
 		return nil
 	case opRestore:
-		at, kind, dump := in.int(), Kind(in.byte()), in.bytes()
+		at, kind, dump := in.int(), in.byte(), in.bytes()
 		if skip || in.err != nil {
 			return nil
 		}
-		if e == nil {
-			e = sp.add(hash, in.key, kind)
-		}
-		a.enter(e)
-		if err := e.load(ks.seed, kind, dump); err != nil {
+		loaded, err := load(ks.seed, kind, dump)
+		if err != nil {
 			in.fail(err.Error())
 			return nil
 		}
+		if e == nil {
+			e = sp.add(hash, in.key, loaded.kind)
+		}
+		a.enter(e)
+		e.take(&loaded)
 		sp.setExpire(e, at)
 		return nil
 	}
@@ -270,6 +294,11 @@ func (a *applier) change(op byte, e *entry, skip bool) error {
 			return errMissing
 		}
 		l.TrimTo(int(start), int(stop))
+	case opListErase:
+		count, val := in.int(), in.bytes()
+		if !skip && in.err == nil && e.obj.(*value.List).RemoveValue(val, int(count)) == 0 {
+			return errMissing
+		}
 	}
 	return nil
 }
@@ -286,7 +315,7 @@ func (a *applier) flush(which byte) {
 		}
 		var gone []*entry
 		sp.table.Range(func(e *entry) bool {
-			if e.seq < a.seq {
+			if !a.contains(e) {
 				gone = append(gone, e)
 			}
 			return true

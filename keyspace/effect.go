@@ -35,8 +35,9 @@ const (
 	opListInsert = 15 // key, index, value
 	opListRemove = 16 // key, index
 	opListTrim   = 17 // key, start, stop
-	opRestore    = 18 // key, deadline, kind, dump: a whole value
+	opRestore    = 18 // key, deadline, kind and flags, dump: a whole value, as in a snapshot
 	opFlush      = 19 // db, or allDatabases
+	opListErase  = 20 // key, count, value: as LREM has them
 
 	sameKey      = 0x80
 	allDatabases = 255

@@ -137,3 +137,18 @@ func (l *List) Trim(start, stop int) {
 	l.tx.emitInt(int64(stop))
 	l.l.TrimTo(start, stop)
 }
+
+// Remove removes elements that are equal to the given one: the first count of
+// them, the last -count, or all if count is 0. It returns how many there were.
+func (l *List) Remove(element []byte, count int) (removed int) {
+	if l.e == nil {
+		return 0
+	}
+	if removed = l.l.RemoveValue(element, count); removed > 0 {
+		l.tx.change(l.e)
+		l.tx.emit(opListErase, l.key)
+		l.tx.emitInt(int64(count))
+		l.tx.emitBytes(element)
+	}
+	return removed
+}

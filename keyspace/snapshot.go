@@ -48,11 +48,7 @@ func (ks *Keyspace) Dump(dst []byte, c *Cursor, count int) []byte {
 }
 
 func (e *entry) appendRecord(dst []byte, db int) []byte {
-	kind := byte(e.kind)
-	if e.raw {
-		kind |= rawFlag
-	}
-	dst = append(dst, byte(db), kind)
+	dst = append(dst, byte(db), e.form())
 	dst = binary.LittleEndian.AppendUint64(dst, e.seq)
 	dst = binary.AppendUvarint(dst, uint64(e.expire))
 	dst = binary.AppendUvarint(dst, uint64(len(e.key)))
@@ -79,8 +75,6 @@ func (ks *Keyspace) Load(records []byte) error {
 		seq := binary.LittleEndian.Uint64(r.b)
 		r.b = r.b[8:]
 		at, key, dump := r.int(), r.bytes(), r.bytes()
-		raw := kind&rawFlag != 0
-		kind &^= rawFlag
 		if r.err != nil {
 			break
 		}
@@ -94,13 +88,14 @@ func (ks *Keyspace) Load(records []byte) error {
 		if e != nil && e.seq >= seq {
 			continue
 		}
-		if e == nil {
-			e = sp.add(hash, key, Kind(kind))
-		}
-		if err := e.load(ks.seed, Kind(kind), dump); err != nil {
+		loaded, err := load(ks.seed, kind, dump)
+		if err != nil {
 			return fmt.Errorf("load snapshot: %w", err)
 		}
-		e.raw = raw
+		if e == nil {
+			e = sp.add(hash, key, loaded.kind)
+		}
+		e.take(&loaded)
 		e.seq = seq
 		sp.setExpire(e, at)
 		ks.settle(e)
@@ -126,11 +121,19 @@ func (e *entry) appendDump(dst []byte) []byte {
 	return append(dst, e.str...)
 }
 
-// load gives e the value that appendDump wrote.
-func (e *entry) load(seed uint64, kind Kind, dump []byte) (err error) {
-	e.kind, e.raw = kind, false
-	e.str, e.obj = nil, nil
-	switch kind {
+// form is the kind of e's value and the flags.
+func (e *entry) form() byte {
+	if e.raw {
+		return byte(e.kind) | rawFlag
+	}
+	return byte(e.kind)
+}
+
+// load makes an entry without a key, with the value of that form whose dump
+// appendDump wrote. An empty collection isn't one that can be there.
+func load(seed uint64, form byte, dump []byte) (e entry, err error) {
+	e.kind, e.raw = Kind(form&^rawFlag), form&rawFlag != 0
+	switch e.kind {
 	case String:
 		e.str = append(make([]byte, 0, len(dump)), dump...)
 	case HashKind:
@@ -142,7 +145,16 @@ func (e *entry) load(seed uint64, kind Kind, dump []byte) (err error) {
 	case ZSetKind:
 		e.obj, err = value.LoadZSet(seed, dump)
 	default:
-		err = fmt.Errorf("value of unknown kind %d", kind)
+		err = fmt.Errorf("value of unknown kind %d", e.kind)
 	}
-	return err
+	if err == nil && (e.empty() || e.raw && e.kind != String) {
+		err = fmt.Errorf("value of kind %v that is empty or has the flag of a string", e.kind)
+	}
+	return e, err
+}
+
+// take gives e the value of other, which loses it.
+func (e *entry) take(other *entry) {
+	e.kind, e.raw, e.str, e.obj = other.kind, other.raw, other.str, other.obj
+	other.str, other.obj = nil, nil
 }

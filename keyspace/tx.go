@@ -43,8 +43,11 @@ func (ks *Keyspace) Begin(db int, now int64, seq uint64, rng value.Rand, waking 
 	return tx
 }
 
-// Select goes on in another logical database.
-func (tx *Tx) Select(db int) { tx.db = db }
+// Select goes on in another logical database. It ends the command before.
+func (tx *Tx) Select(db int) {
+	tx.EndCommand() // what was touched belongs to one logical database
+	tx.db = db
+}
 
 // EndCommand ends one of the commands of the transaction: collections that it
 // left empty are deleted and the memory that values take is counted.
@@ -194,9 +197,13 @@ func setBytes(buf, val []byte) []byte {
 	return append(buf[:0], val...)
 }
 
+// MaxString is how long a string may become.
+const MaxString = 512 << 20
+
 // PatchString writes part of a string in place, as SETRANGE and APPEND do. A
 // gap between the old end and the offset is filled with zeroes, and a missing
-// key begins empty. It returns the new length.
+// key begins empty. The caller has seen to it that the string doesn't get longer
+// than MaxString. It returns the new length.
 func (tx *Tx) PatchString(key []byte, offset int, part []byte) (length int, err error) {
 	e, err := tx.typed(key, String)
 	if err != nil {
@@ -215,18 +222,19 @@ func (tx *Tx) PatchString(key []byte, offset int, part []byte) (length int, err 
 }
 
 func (e *entry) patch(offset int, part []byte) {
-	end := offset + len(part)
-	if end > cap(e.str) {
+	length, end := len(e.str), offset+len(part)
+	switch {
+	case end > cap(e.str):
 		room := end
-		if len(e.str) > 0 {
+		if length > 0 {
 			room = end + min(end, 1<<20) // as Redis: twice, then a MiB more
 		}
-		e.str = append(make([]byte, 0, room), e.str...)
-	}
-	for n := len(e.str); n < end; {
+		grown := make([]byte, end, room)
+		copy(grown, e.str)
+		e.str = grown
+	case end > length:
 		e.str = e.str[:end]
-		clear(e.str[n:])
-		n = end
+		clear(e.str[length:max(length, offset)]) // what it was when it was longer
 	}
 	copy(e.str[offset:], part)
 	e.raw = true
@@ -296,19 +304,19 @@ func (tx *Tx) put(db int, key []byte, src *entry, copied bool) {
 	}
 	dump := src.appendDump(nil)
 	deadline := src.expire
-	e.kind, e.raw = src.kind, src.raw
 	if copied {
-		if err := e.load(tx.ks.seed, src.kind, dump); err != nil {
+		loaded, err := load(tx.ks.seed, src.form(), dump)
+		if err != nil {
 			panic("keyspace: a value can't read its own dump: " + err.Error())
 		}
+		e.take(&loaded)
 	} else {
-		e.str, e.obj = src.str, src.obj
-		src.str, src.obj = nil, nil
+		e.take(src)
 	}
 	tx.ks.space(db).setExpire(e, deadline)
 	tx.emit(opRestore, key)
 	tx.emitInt(deadline)
-	tx.effects = append(tx.effects, byte(src.kind))
+	tx.effects = append(tx.effects, e.form())
 	tx.emitBytes(dump)
 }
 
