@@ -179,6 +179,29 @@ func TestListEmpty(t *testing.T) {
 	}
 }
 
+func TestListRemoveValueOfAll(t *testing.T) {
+	for _, count := range []int{0, 1000, -1000, 1000000, -1000000} {
+		l := NewList()
+		for range 1000 {
+			l.PushBack([]byte("same"))
+		}
+		if n := l.RemoveValue([]byte("same"), count); n != 1000 || l.Len() != 0 || l.Size() > 200 {
+			t.Errorf("count %d removed %d, %d bytes left", count, n, l.Size())
+		}
+		l.PushFront([]byte("next"))
+		if v, ok := l.Index(0); !ok || string(v) != "next" {
+			t.Errorf("then has %q", v)
+		}
+	}
+	l := NewList()
+	for i := range 1000 {
+		l.PushBack([]byte{byte(i % 2)})
+	}
+	if n := l.RemoveValue([]byte{1}, -450); n != 450 || len(l.chunks()) > 7 {
+		t.Errorf("removed %d, leaving %d chunks", n, len(l.chunks()))
+	}
+}
+
 func TestListAsAQueueStaysSmallAndDoesNotAllocate(t *testing.T) {
 	for _, depth := range []int{1, 10, 100} {
 		for _, dir := range []string{"in at the front", "in at the back"} {

@@ -14,21 +14,30 @@ import (
 // are and what they mean.
 type packed []byte
 
+// head returns where the string at off begins and how long it is.
+func (p packed) head(off int) (begin, n int) {
+	if n = int(p[off]); n < 0x80 {
+		return off + 1, n
+	}
+	return p.longHead(off)
+}
+
+func (p packed) longHead(off int) (begin, n int) {
+	v, width := binary.Uvarint(p[off:])
+	return off + width, int(v)
+}
+
 // at returns the string at off and the offset behind it.
 func (p packed) at(off int) (s []byte, next int) {
-	n := int(p[off])
-	off++
-	if n >= 0x80 {
-		v, width := binary.Uvarint(p[off-1:])
-		n, off = int(v), off-1+width
-	}
-	return p[off : off+n : off+n], off + n
+	begin, n := p.head(off)
+	return p[begin : begin+n : begin+n], begin + n
 }
 
 // skip returns the offset behind the n-th string after off.
 func (p packed) skip(off, n int) int {
 	for range n {
-		_, off = p.at(off)
+		begin, n := p.head(off)
+		off = begin + n
 	}
 	return off
 }
@@ -37,13 +46,20 @@ func (p packed) skip(off, n int) int {
 // stride-th from the first, or -1.
 func (p packed) find(s []byte, stride int) int {
 	for off := 0; off < len(p); {
-		got, next := p.at(off)
-		if bytes.Equal(got, s) {
+		begin, n := p.head(off)
+		if n == len(s) && same(p[begin:begin+n], s) {
 			return off
 		}
-		off = p.skip(next, stride-1)
+		off = p.skip(begin+n, stride-1)
 	}
 	return -1
+}
+
+// same compares strings of the same length: the last bytes first, for keys
+// that were counted differ there.
+func same(a, b []byte) bool {
+	last := len(a) - 1
+	return last < 0 || a[last] == b[last] && bytes.Equal(a, b)
 }
 
 // open replaces the bytes from off to end by n bytes for the caller to fill.

@@ -286,11 +286,11 @@ func (z *ZSet) smallAt(off int) (member []byte, score float64, next int) {
 // findSmall returns the rank and the offset of member.
 func (z *ZSet) findSmall(member []byte) (rank, off int, ok bool) {
 	for off < len(z.small) {
-		m, next := z.small.at(off)
-		if bytes.Equal(m, member) {
+		begin, n := z.small.head(off)
+		if n == len(member) && same(z.small[begin:begin+n], member) {
 			return rank, off, true
 		}
-		off = next + scoreSize
+		off = begin + n + scoreSize
 		rank++
 	}
 	return rank, off, false

@@ -176,6 +176,9 @@ func checkZSet(t *testing.T, rng *rand.Rand, z *ZSet, model map[string]float64) 
 	if len(scanned) != len(model) {
 		t.Fatalf("Scan gave %d, want %d", len(scanned), len(model))
 	}
+	if size, least := z.Size(), 9*len(model); size < least || size > 500+130*len(model) && len(model) > 5 {
+		t.Fatalf("size %d for %d members", size, len(model))
+	}
 	if z.big != nil {
 		nodes := 0
 		if z.big.tree.root != nil {
@@ -295,6 +298,47 @@ func TestZSetAsAWindowStaysSmall(t *testing.T) {
 	}
 	if nodes := checkNode(t, z.big.tree.root, nil, nil); nodes > 40 || nodes != z.big.tree.nodes {
 		t.Errorf("%d nodes for 1000 items, says %d", nodes, z.big.tree.nodes)
+	}
+}
+
+// A tree of some height, emptied in three ways.
+func TestZSetOfManyComesDownWell(t *testing.T) {
+	const n = 60000
+	for name, next := range map[string]func(i int) int{
+		"from the front": func(i int) int { return i },
+		"from the back":  func(i int) int { return n - 1 - i },
+		"here and there": func(i int) int { return i * 7919 % n },
+	} {
+		t.Run(name, func(t *testing.T) {
+			z := NewZSet(1)
+			for i := range n {
+				z.Set(key(i), float64(i))
+			}
+			full := z.Size()
+			for i := range n - 10 {
+				if !z.Del(key(next(i))) {
+					t.Fatalf("%d is lost", next(i))
+				}
+				if i%(n/20) == 0 {
+					if nodes := checkNode(t, z.big.tree.root, nil, nil); nodes != z.big.tree.nodes {
+						t.Fatalf("%d nodes, says %d", nodes, z.big.tree.nodes)
+					}
+				}
+			}
+			if nodes := checkNode(t, z.big.tree.root, nil, nil); nodes > 12 || z.Size() > full/20 {
+				t.Errorf("%d nodes and %d of %d bytes for 10 items", nodes, z.Size(), full)
+			}
+			for i := n - 10; i < n; i++ {
+				z.Del(key(next(i)))
+			}
+			if z.Len() != 0 || z.RankOfScore(1, true) != 0 {
+				t.Error("not empty")
+			}
+			z.Set(key(1), 1)
+			if rank, ok := z.Rank(key(1)); rank != 0 || !ok {
+				t.Error("doesn't begin anew")
+			}
+		})
 	}
 }
 
