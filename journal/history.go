@@ -278,11 +278,17 @@ func eachEntry(s *segment, off Offset, body []byte, e *Entry, fn visit) error {
 // of rest, for the reason given. If anything in rest claims that the tail was on
 // disk, that is damage.
 func (h *history) endAt(fsys vfs.FS, rest []*segment, why ending) error {
-	at, frames := int64(recordAt), 0
+	at, frames, inFirst := int64(recordAt), 0, 0
 	if rest[0].begun {
 		at = rest[0].place(rest[0].end)
 	}
 	damage := func(s *segment, pos int64) error {
+		if len(rest) > 1 && !rest[1].begun && s != rest[0] && inFirst == 0 {
+			// The first has ended where the second is to go on. So it is the
+			// second's begin record that is gone.
+			return &DamageError{rest[1].name, recordAt, h.tail,
+				fmt.Sprintf("the begin record has a wrong check sum, but byte %d of %s says that it had been on disk", pos, filepath.Base(s.name))}
+		}
 		return &DamageError{rest[0].name, at, h.tail,
 			fmt.Sprintf("%s, but byte %d of %s says that this had been on disk", why, pos, filepath.Base(s.name))}
 	}
@@ -311,7 +317,9 @@ func (h *history) endAt(fsys vfs.FS, rest []*segment, why ending) error {
 		if claimed >= 0 {
 			return damage(s, claimed)
 		}
-		frames += n
+		if frames += n; i == 0 {
+			inFirst = n
+		}
 		if (n > 0 || i > 0 && s.begun) && (why == noFrame || why == notBegun) {
 			why = missing
 		}

@@ -24,17 +24,23 @@ func open(t testing.TB, fs vfs.FS, opts Options) (*Journal, []uint64) {
 }
 
 func tryOpen(fs vfs.FS, opts Options) (*Journal, []uint64, error) {
+	return tryOpenWith(fs, opts, func(e *Entry) error {
+		if want := testEntry(e.Seq); string(e.Effects) != string(want.Effects) {
+			return fmt.Errorf("entry %d has effects %q", e.Seq, e.Effects)
+		}
+		return nil
+	})
+}
+
+func tryOpenWith(fs vfs.FS, opts Options, check func(e *Entry) error) (*Journal, []uint64, error) {
 	j, err := Open(fs, "j", opts)
 	if err != nil {
 		return nil, nil, err
 	}
 	var seqs []uint64
 	err = j.Replay(func(_ Offset, e *Entry) error {
-		if want := testEntry(e.Seq); string(e.Effects) != string(want.Effects) {
-			return fmt.Errorf("entry %d has effects %q", e.Seq, e.Effects)
-		}
 		seqs = append(seqs, e.Seq)
-		return nil
+		return check(e)
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, j.Close())

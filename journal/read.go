@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sort"
 
@@ -52,6 +53,18 @@ func (j *Journal) Read(from Offset, fn func(off Offset, raw []byte, e *Entry) er
 	return end, nil
 }
 
+// open opens the segment's file for reading.
+func (st stretch) open(fsys vfs.FS) (vfs.File, error) {
+	f, err := fsys.Open(st.name)
+	if errors.Is(err, fs.ErrNotExist) { // only trimming takes it away
+		err = ErrTrimmed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal from %d: %w", st.from, err)
+	}
+	return f, nil
+}
+
 // stretch is a part of a segment that doesn't change any more. It begins and
 // ends between frames.
 type stretch struct {
@@ -65,9 +78,9 @@ func (st stretch) read(fsys vfs.FS, from Offset, fn func(off Offset, raw []byte,
 	if st.from == st.end {
 		return from, nil
 	}
-	f, err := fsys.Open(st.name)
+	f, err := st.open(fsys)
 	if err != nil {
-		return from, fmt.Errorf("read journal: %w", err)
+		return from, err
 	}
 	defer f.Close()
 	w := window{f: f, name: st.name, size: st.place(st.end)}
