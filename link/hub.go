@@ -106,6 +106,8 @@ type Hub struct {
 	tasks      sync.WaitGroup
 	handshakes chan struct{} // one token each
 
+	incarnations atomic.Uint64 // of links that were dialled, to whomever
+
 	peers atomic.Pointer[map[string]*peer] // replaced as a whole, under mu
 
 	mu struct {

@@ -112,9 +112,9 @@ func (l *lane) sendWait(ctx context.Context, f Frame) error {
 		d := l.mu.queue.queue(f.DB)
 		var room *chan struct{}
 		switch {
-		case d.bytes >= waitBytes:
+		case d.bytes >= waitBytes || d.room != nil: // nobody overtakes who waits already
 			room = &d.room
-		case l.mu.queue.bytes >= limit:
+		case l.mu.queue.bytes >= limit || l.mu.room != nil:
 			room = &l.mu.room
 		}
 		if room == nil {
@@ -253,10 +253,7 @@ func (l *lane) write() {
 		}
 		l.written.Store(l.link.hub.now())
 		l.link.peer.bytesOut.Add(uint64(len(bytes)))
-
-		l.mu.Lock()
-		l.mu.queue.recycle(batch)
-		l.mu.Unlock()
+		recycle(batch)
 		clear(batch)
 	}
 }

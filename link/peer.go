@@ -38,8 +38,6 @@ type peer struct {
 	rtt               atomic.Int64
 	lastError         atomic.Pointer[string]
 
-	incarnations uint64 // that we dialled
-
 	mu struct { // of who is dialled
 		sync.Mutex
 		gone      bool        // run has ended
@@ -147,7 +145,7 @@ func (p *peer) runDialler() {
 func (p *peer) dial() (*link, time.Duration, error) {
 	ctx, cancel := context.WithTimeoutCause(p.ctx, p.hub.cfg.Patience, errors.New("dialling took too long"))
 	defer cancel()
-	p.incarnations++
+	name := incarnation{p.hub.cfg.Boot, p.hub.incarnations.Add(1)}
 	var (
 		lanes [numLanes]dialled
 		tasks sync.WaitGroup
@@ -155,7 +153,7 @@ func (p *peer) dial() (*link, time.Duration, error) {
 	for i := range lanes {
 		tasks.Go(func() {
 			d := &lanes[i]
-			if *d = p.dialLane(ctx, Lane(i)); d.err != nil {
+			if *d = p.dialLane(ctx, name, Lane(i)); d.err != nil {
 				cancel() // the others needn't go on; the first error is the one that isn't a cancellation
 			}
 		})
@@ -206,7 +204,7 @@ type dialled struct {
 	err   error
 }
 
-func (p *peer) dialLane(ctx context.Context, lane Lane) (d dialled) {
+func (p *peer) dialLane(ctx context.Context, name incarnation, lane Lane) (d dialled) {
 	h, record := p.hub, p.record.Load()
 	err := h.cfg.Distance.Connect(ctx, h.cfg.Region, record.Region)
 	if err != nil {
@@ -233,7 +231,7 @@ func (p *peer) dialLane(ctx context.Context, lane Lane) (d dialled) {
 		d.conn = t
 	}
 	d.boot, d.rtt, d.ready, err = dialHandshake(d.conn, h.cfg.Token, hello{
-		lane: lane, boot: h.cfg.Boot, incarnation: p.incarnations, node: h.cfg.Node, target: p.id,
+		lane: lane, boot: name.boot, incarnation: name.n, node: h.cfg.Node, target: p.id,
 	})
 	if err != nil {
 		d.err = because(ctx, fmt.Errorf("%s lane: %w", lane, err))
@@ -334,14 +332,16 @@ func (p *peer) gather(ctx context.Context, name incarnation, lane Lane, c laneCo
 		g.rtt = rtt
 	}
 	var replaced *link
-	if g.have++; g.have == int(numLanes) {
+	g.have++
+	last := g.have == int(numLanes)
+	if last {
 		g.complete = true
 		p.giveUpLocked() // this one: it is no longer gathered, and done
 		p.dropNextLocked()
 		p.mu.next, replaced = g, p.mu.current
 	}
 	p.mu.Unlock()
-	if g.have == int(numLanes) {
+	if last {
 		if replaced != nil {
 			replaced.fail(ErrReplaced)
 		}

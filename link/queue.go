@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"vecino/catalog"
 )
@@ -30,8 +31,6 @@ const (
 
 	batchSize = 128 << 10 // about what one write carries; a turn may go over it by its deficit
 
-	keepLarge  = 32   // free segments a lane keeps, half a megabyte
-	keepSmall  = 64   //
 	keepQueues = 1024 // queues of quiet databases a lane keeps, to have no map churn
 )
 
@@ -55,8 +54,32 @@ type fairQueue struct {
 	last        *dbQueue // what queue returned last; loops send in runs
 	first, back *dbQueue // the busy ones, in order of their turns
 	bytes       int
-	small       []*segment
-	large       []*segment
+}
+
+// Free segments of all lanes. The sender takes them and the writer, on another
+// thread, gives them back; what isn't used for two collections is freed.
+var (
+	smallSegments = sync.Pool{New: func() any { return &segment{buf: make([]byte, 0, smallSegment)} }}
+	largeSegments = sync.Pool{New: func() any { return &segment{buf: make([]byte, 0, largeSegment)} }}
+)
+
+func newSegment(small bool) *segment {
+	if small {
+		return smallSegments.Get().(*segment)
+	}
+	return largeSegments.Get().(*segment)
+}
+
+// recycle takes back segments whose bytes have been written.
+func recycle(batch []*segment) {
+	for _, s := range batch {
+		s.buf = s.buf[:0]
+		if cap(s.buf) == smallSegment {
+			smallSegments.Put(s)
+		} else {
+			largeSegments.Put(s)
+		}
+	}
 }
 
 // queue returns a database's queue. It stays the same at least while it isn't empty.
@@ -82,7 +105,7 @@ func (q *fairQueue) push(f Frame) {
 	need := headerSize + len(f.Payload)
 	s := d.tail
 	if s == nil || cap(s.buf)-len(s.buf) < need {
-		s = q.newSegment(s == nil && need <= smallSegment)
+		s = newSegment(s == nil && need <= smallSegment)
 		if d.tail == nil {
 			d.head = s
 		} else {
@@ -106,7 +129,7 @@ func chop(f Frame) chain {
 	var c chain
 	rest := f.Payload
 	for first := true; first || len(rest) > 0; first = false {
-		s := &segment{buf: make([]byte, 0, largeSegment)}
+		s := newSegment(false)
 		n, size, flags := largestChunk, largestChunk, uint8(flagMore|flagContinues)
 		if first {
 			n, flags = largestChunk-wholeSize, flagMore
@@ -197,32 +220,6 @@ func (q *fairQueue) forget(d *dbQueue) {
 		delete(q.queues, d.db)
 		if q.last == d {
 			q.last = nil
-		}
-	}
-}
-
-func (q *fairQueue) newSegment(small bool) *segment {
-	free, size := &q.large, largeSegment
-	if small {
-		free, size = &q.small, smallSegment
-	}
-	if n := len(*free); n > 0 {
-		s := (*free)[n-1]
-		*free = (*free)[:n-1]
-		return s
-	}
-	return &segment{buf: make([]byte, 0, size)}
-}
-
-// recycle takes back segments whose bytes have been written.
-func (q *fairQueue) recycle(batch []*segment) {
-	for _, s := range batch {
-		s.buf = s.buf[:0]
-		switch {
-		case cap(s.buf) == smallSegment && len(q.small) < keepSmall:
-			q.small = append(q.small, s)
-		case cap(s.buf) == largeSegment && len(q.large) < keepLarge:
-			q.large = append(q.large, s)
 		}
 	}
 }
