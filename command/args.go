@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"iter"
 	"math"
 	"strconv"
@@ -152,22 +153,41 @@ func (a *Args) Float() float64 {
 	return f
 }
 
-// ParseFloat reads a number as Redis does: decimal or hexadecimal, inf in any
-// case, no spaces, no NaN.
+// ParseFloat reads a number as Redis does, which leaves it to C's strtod:
+// decimal or hexadecimal, inf in any case, no spaces, no NaN, nothing that is
+// too large or too small.
 func ParseFloat(b []byte) (float64, bool) {
-	if len(b) == 0 || len(b) > 255 {
-		return 0, false
+	f, err := parseFloat(b)
+	return f, err == nil && f == f && !(f == 0 && !isZero(b))
+}
+
+// parseFloat is ParseFloat without its judgement: NaN is a number, too large
+// is infinite with strconv.ErrRange, and too small is 0.
+func parseFloat(b []byte) (float64, error) {
+	if len(b) > maxNumber || bytes.IndexByte(b, '_') >= 0 {
+		return 0, strconv.ErrSyntax
 	}
+	if bytes.ContainsAny(b, "xX") && !bytes.ContainsAny(b, "pP") {
+		return strconv.ParseFloat(string(b)+"p0", 64) // Go wants the exponent, C doesn't
+	}
+	return strconv.ParseFloat(string(b), 64)
+}
+
+// maxNumber is more than anybody needs to write a number.
+const maxNumber = 5 << 10
+
+// isZero reports whether the number that b spells has no digit but 0.
+func isZero(b []byte) bool {
+	hex := bytes.ContainsAny(b, "xX")
 	for _, c := range b {
-		if c == '_' {
-			return 0, false
+		switch {
+		case c == 'p' || c == 'P' || !hex && (c == 'e' || c == 'E'):
+			return true
+		case '1' <= c && c <= '9', hex && 'a' <= c|0x20 && c|0x20 <= 'f':
+			return false
 		}
 	}
-	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil && !(math.IsInf(f, 0) || f == 0) || math.IsNaN(f) {
-		return 0, false
-	}
-	return f, true
+	return true
 }
 
 // Timeout reads a number of seconds, 0 for no limit, as blocking commands
@@ -178,20 +198,26 @@ func (a *Args) Timeout() time.Duration {
 		return 0
 	}
 	f, ok := ParseFloat(arg)
-	switch {
-	case !ok:
+	if !ok {
 		a.Fail(ErrTimeoutNotFloat)
-	case f < 0:
-		a.Fail(ErrTimeoutNegative)
-	case f*1000 > math.MaxInt64/1e6/2:
-		a.Fail(ErrTimeoutRange)
-	}
-	if a.err != nil {
 		return 0
 	}
 	// Redis counts in whole milliseconds and never rounds down to "no limit".
-	return time.Duration(math.Ceil(f*1000)) * time.Millisecond
+	ms := math.Ceil(f * 1000)
+	switch {
+	case ms > math.MaxInt64:
+		a.Fail(ErrTimeoutRange)
+		return 0
+	case ms < 0:
+		a.Fail(ErrTimeoutNegative)
+		return 0
+	}
+	return time.Duration(min(ms, maxTimeout)) * time.Millisecond
 }
+
+// maxTimeout is the longest wait in milliseconds that a time.Duration can
+// tell, 292 years.
+const maxTimeout = math.MaxInt64 / int64(time.Millisecond)
 
 // A Block is the error of a command that can't be answered yet. It is run
 // again when one of the keys changes, in the order in which commands came to
