@@ -20,7 +20,7 @@ func text(i int) []byte {
 func short(i int) []byte { return fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", i%40)) }
 
 func TestHashAgreesWithAMap(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(18) {
 		rng := random(t, seed)
 		fields := 1 + rng.IntN([]int{20, 120, 3000}[seed%3])
 		content := short
@@ -203,7 +203,7 @@ func TestSamplesAreEven(t *testing.T) {
 				rng := random(t, 5)
 				for _, n := range []int{0, 1, size / 10, size / 2, size - 1, size, size + 5, -3} {
 					counts := map[string]int{}
-					const rounds = 400
+					const rounds = 100
 					for range rounds {
 						once := map[string]bool{}
 						s.sample(rng, n, func(m []byte) {
@@ -216,7 +216,7 @@ func TestSamplesAreEven(t *testing.T) {
 					}
 					share := float64(max(0, min(n, size))) / float64(size)
 					for m, c := range counts {
-						if want := share * rounds; float64(c) < want-100 || float64(c) > want+100 {
+						if want := share * rounds; float64(c) < want-40 || float64(c) > want+40 {
 							t.Errorf("sample of %d: %q came %d times, want about %.0f", n, m, c, want)
 						}
 					}

@@ -179,7 +179,7 @@ func TestTableScanGivesOrderOfHashes(t *testing.T) {
 // Elements come and go between the calls of a scan, and from inside them, and
 // each call asks one of three copies that grew in different ways.
 func TestTableScanMissesNothingThatStays(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(10) {
 		rng := random(t, seed)
 		copies := []*Table[word]{newWordTable(9), newWordTable(9), newWordTable(9)}
 		insert := func(w *word) {
@@ -297,7 +297,7 @@ func TestTableSurvivesUnevenHashes(t *testing.T) {
 		"all the same": func(i int) []byte { return fmt.Appendf(same[:8:8], "%8d", i) },
 		"begin alike": func(i int) []byte {
 			for j := i << 32; ; j++ {
-				if k := key(j); Hash64(seed, k)>>53 == 77 {
+				if k := key(j); Hash64(seed, k)>>55 == 77 {
 					return k
 				}
 			}

@@ -20,7 +20,7 @@ func byOrder(a, b scored) int {
 }
 
 func TestZSetAgreesWithASortedSlice(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(18) {
 		rng := random(t, seed)
 		members := 1 + rng.IntN([]int{10, 140, 4000}[seed%3])
 		scores := []int{1, 5, 1000000}[rng.IntN(3)] // all alike, ties, few ties
@@ -287,7 +287,7 @@ func TestZSetTakesNoNaN(t *testing.T) {
 // As when times are scores: what is new comes last, what is old goes first.
 func TestZSetAsAWindowStaysSmall(t *testing.T) {
 	z := NewZSet(1)
-	for i := range 200000 {
+	for i := range 50000 {
 		z.Set(key(i), float64(i))
 		if i >= 1000 {
 			if m, _ := z.ByRank(0); string(m) != string(key(i-1000)) {
