@@ -140,6 +140,19 @@ func (a *Args) IntIn(min, max int64, wrong error) int64 {
 	return n
 }
 
+// Count reads how many of something are wanted: none or more.
+func (a *Args) Count() int64 { return a.IntIn(0, math.MaxInt64, ErrNotPositive) }
+
+// SignedCount reads a count whose sign has a meaning of its own. The smallest
+// number of 64 bits is refused, since it has no counterpart.
+func (a *Args) SignedCount() int64 {
+	n := a.Int()
+	if a.err == nil && n == math.MinInt64 {
+		a.Fail(ErrCountRange)
+	}
+	return n
+}
+
 // Float reads a number that may be infinite, but not NaN.
 func (a *Args) Float() float64 {
 	arg := a.Next()
@@ -217,7 +230,7 @@ func (a *Args) Timeout() time.Duration {
 
 // maxTimeout is the longest wait in milliseconds that a time.Duration can
 // tell, 292 years.
-const maxTimeout = math.MaxInt64 / int64(time.Millisecond)
+const maxTimeout = math.MaxInt64 / 1_000_000
 
 // A Block is the error of a command that can't be answered yet. It is run
 // again when one of the keys changes, in the order in which commands came to

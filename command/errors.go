@@ -43,6 +43,38 @@ const (
 	ErrExecAbort      = Error("EXECABORT Transaction discarded because of previous errors.")
 )
 
+// Of hashes, lists, sets and sorted sets.
+const (
+	ErrCountRange      = Error("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+	ErrPairsRange      = Error("ERR value is out of range")
+	ErrReplyTooLong    = Error("ERR the reply would be longer than 64 MB")
+	ErrOverflow        = Error("ERR increment or decrement would overflow")
+	ErrSumNotFinite    = Error("ERR increment would produce NaN or Infinity")
+	ErrNotFinite       = Error("ERR value is NaN or Infinity")
+	ErrHashNotInteger  = Error("ERR hash value is not an integer")
+	ErrHashNotFloat    = Error("ERR hash value is not a float")
+	ErrNumKeys         = Error("ERR numkeys should be greater than 0")
+	ErrNumKeysTooLarge = Error("ERR Number of keys can't be greater than number of args")
+	ErrPopCount        = Error("ERR count should be greater than 0")
+	ErrLimit           = Error("ERR LIMIT can't be negative")
+	ErrRankZero        = Error("ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list")
+	ErrPosCount        = Error("ERR COUNT can't be negative")
+	ErrPosMaxLen       = Error("ERR MAXLEN can't be negative")
+	ErrScoreRange      = Error("ERR min or max is not a float")
+	ErrLexRange        = Error("ERR min or max not valid string range item")
+	ErrLimitByRank     = Error("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+	ErrScoresByLex     = Error("ERR syntax error, WITHSCORES not supported in combination with BYLEX")
+	ErrWeight          = Error("ERR weight value is not a float")
+	ErrAddBothExist    = Error("ERR XX and NX options at the same time are not compatible")
+	ErrAddCompare      = Error("ERR GT, LT, and/or NX options at the same time are not compatible")
+	ErrAddIncr         = Error("ERR INCR option supports a single increment-element pair")
+	ErrScoreNaN        = Error("ERR resulting score is not a number (NaN)")
+)
+
+func noInputKeys(r *Row) error {
+	return Error("ERR at least 1 input key is needed for '" + r.full + "' command")
+}
+
 func unknownCommand(argv [][]byte) error {
 	var args strings.Builder
 	for _, arg := range argv[1:] {
