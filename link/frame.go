@@ -159,8 +159,8 @@ func (a *assembler) next(b []byte) (f Frame, what event, n int, err error) {
 	return f, 0, 0, fmt.Errorf("%w: flags %#x", errWire, flags)
 }
 
-// begin keeps the first chunk of a frame. The buffer starts small whatever
-// length is announced, and grows as bytes really come.
+// begin keeps the first chunk of a frame. Whatever length is announced, the
+// buffer grows as bytes really come, to twice of them at most.
 func (a *assembler) begin(f Frame) error {
 	if len(f.Payload) < wholeSize {
 		return fmt.Errorf("%w: first chunk of %d bytes", errWire, len(f.Payload))
@@ -173,11 +173,7 @@ func (a *assembler) begin(f Frame) error {
 		return fmt.Errorf("%w: a frame inside a chunked one", errWire)
 	}
 	p := &partialFrame{kind: f.Kind, total: int(total)}
-	if a.spare != nil {
-		p.buf, a.spare = a.spare, nil
-	} else {
-		p.buf = make([]byte, 0, min(int(total), keepSpare))
-	}
+	p.buf, a.spare = a.spare, nil
 	if a.partial == nil {
 		a.partial = make(map[catalog.ID]*partialFrame)
 	}
@@ -199,7 +195,7 @@ func (p *partialFrame) add(b []byte) error {
 		return fmt.Errorf("%w: more than the %d bytes announced", errWire, p.total)
 	}
 	if need := len(p.buf) + len(b); need > cap(p.buf) {
-		grown := make([]byte, len(p.buf), min(p.total, max(need, 2*cap(p.buf))))
+		grown := make([]byte, len(p.buf), min(p.total, 2*need))
 		copy(grown, p.buf)
 		p.buf = grown
 	}

@@ -298,7 +298,7 @@ func TestFullQueueBreaksTheLink(t *testing.T) {
 			t.Errorf("the queue took %d frames of 1000 bytes", sent)
 		}
 		synctest.Wait()
-		if !errors.Is(a.lastCause(), errQueueFull) {
+		if !errors.Is(a.lastCause(), ErrQueueFull) {
 			t.Errorf("a's link went down with %v", a.lastCause())
 		}
 		b.release()

@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -42,8 +41,6 @@ const waitBytes = 1 << 20
 
 // readBuffer holds the longest wire frame, so none is read in two halves.
 const readBuffer = maxWire
-
-var errQueueFull = errors.New("queue full")
 
 // A lane is one connection of a link: a fair queue, a writer that empties it
 // and a reader that calls the handler.
@@ -91,7 +88,7 @@ func (l *lane) send(f Frame) error {
 	}
 	if l.mu.queue.bytes >= l.link.hub.cfg.QueueBytes {
 		l.mu.Unlock()
-		return errQueueFull
+		return ErrQueueFull
 	}
 	l.queueLocked(f, c)
 	return nil

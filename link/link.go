@@ -22,6 +22,9 @@ var (
 	// was restarted, or it saw the old one break first.
 	ErrReplaced = errors.New("replaced by a newer link")
 
+	// ErrQueueFull is the cause of LinkDown when Send found no room.
+	ErrQueueFull = errors.New("queue full")
+
 	// ErrSilent is the cause of LinkDown when nothing was heard for too long.
 	ErrSilent = errors.New("nothing heard")
 )
