@@ -77,7 +77,7 @@ func workload(fs vfs.FS, l *ledger) error {
 func session(j *Journal, l *ledger, r *rand.Rand) error {
 	var offsets []Offset // of the session's entries
 	base := l.appended
-	for range 90 {
+	for range 50 {
 		for range r.IntN(12) {
 			var seq uint64
 			l.set(func() { l.appended++; seq = l.appended })
@@ -159,7 +159,7 @@ func TestPowerCutBeforeEachCall(t *testing.T) {
 			if err := workload(fs, l); err != nil {
 				t.Fatal(err)
 			}
-			if calls < 500 || l.trimmed < 100 {
+			if calls < 300 || l.trimmed < 100 {
 				t.Fatalf("only %d calls, %d entries trimmed: the workload is too small", calls, l.trimmed)
 			}
 			if mode == "keeps anything" && cuts == 0 {
@@ -232,7 +232,7 @@ func TestEachCallFailsOnce(t *testing.T) {
 			t.Fatalf("after call %d had failed with %v: %v", n, err, openErr)
 		}
 		if !fired.Load() { // there are no more calls
-			if surfaced < 300 {
+			if surfaced < 150 {
 				t.Fatalf("only %d of %d failures came out", surfaced, n)
 			}
 			return

@@ -140,16 +140,24 @@ func TestFlippedBitAnywhereIsReported(t *testing.T) {
 	newest := slices.Max(slices.DeleteFunc(slices.Collect(maps.Keys(good)), func(name string) bool { return usedBytes(h, name) == 0 }))
 	flips := 0
 	for name, b := range good {
+		f, err := mem.OpenRW("j/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for at := range usedBytes(h, name) {
 			if name == newest && at >= usedBytes(h, name)-frameHead {
 				continue // Close's own last word, which guards all but itself
 			}
-			if at > 700 && at < headerBytes-8 && at%97 != 0 {
-				continue // unused parts of the header
+			if at > 700 && at < headerBytes-8 && at%97 != 0 || at > headerBytes+500 && at%5 != 0 {
+				continue // unused parts of the header, or enough of the same
 			}
-			bad := bytes.Clone(b)
-			bad[at] ^= 1 << (at % 8)
-			seqs, _, err := walkSeqs(good.with(name, bad).fs(t))
+			if _, err := f.WriteAt([]byte{b[at] ^ 1<<(at%8)}, int64(at)); err != nil {
+				t.Fatal(err)
+			}
+			seqs, _, err := walkSeqs(mem)
+			if _, err := f.WriteAt(b[at:at+1], int64(at)); err != nil {
+				t.Fatal(err)
+			}
 			var damage *DamageError
 			if !errors.As(err, &damage) {
 				t.Fatalf("byte %d of %s flipped: %d of %d entries, error %v", at, name, len(seqs), len(all), err)
@@ -163,7 +171,7 @@ func TestFlippedBitAnywhereIsReported(t *testing.T) {
 			flips++
 		}
 	}
-	if flips < 20_000 {
+	if flips < 5_000 {
 		t.Fatalf("only %d bits flipped", flips)
 	}
 }
