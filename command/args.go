@@ -13,6 +13,7 @@ import (
 // Args reads the arguments of one command, in order. It latches its first
 // error: a handler reads all that it needs and asks Err once.
 type Args struct {
+	row   *Row
 	argv  [][]byte
 	next  int
 	err   error
@@ -22,7 +23,7 @@ type Args struct {
 // Start makes a ready to read the arguments of a command that was resolved to
 // row. Args are used again and again.
 func (a *Args) Start(row *Row, argv [][]byte) {
-	a.argv, a.next, a.err = argv, 1, nil
+	a.row, a.argv, a.next, a.err = row, argv, 1, nil
 	if row.parent != nil {
 		a.next = 2
 	}
@@ -256,4 +257,11 @@ func (a *Args) Wait(timeout time.Duration, keys [][]byte) error {
 func (a *Args) WaitForValue(timeout time.Duration, keys [][]byte) error {
 	a.block = Block{Keys: keys, Timeout: timeout, Null: true}
 	return &a.block
+}
+
+func oneIf(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -46,6 +46,8 @@ type Client interface {
 	// channel. Unsubscribe without channels means all of that kind.
 	Subscribe(kind Channel, channels [][]byte, out *resp.Writer)
 	Unsubscribe(kind Channel, channels [][]byte, out *resp.Writer)
+	// Subscribed reports whether the connection listens to anything.
+	Subscribed() bool
 	// Publish sends a message and counts who got it.
 	Publish(kind Channel, channel, message []byte) (receivers int)
 
@@ -90,8 +92,7 @@ type Server interface {
 	// Patterns counts the patterns that anybody listens to.
 	Patterns() int
 
-	// ReadYourWrites is the session's control over consistency: RYW TOKEN and
-	// so on. The error is the reply.
+	// Time is what the clock of this node shows.
 	Time() time.Time
 }
 

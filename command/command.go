@@ -145,13 +145,19 @@ func (r *Row) FullName() string { return r.full }
 // because it may change data, or must be known there.
 func (r *Row) ToPrimary() bool { return r.Write != nil || r.Has(ToPrimary) }
 
-// table is all commands by name. It is built once, from the families.
-var table = build(
-	connectionRows, serverRows, genericRows, stringRows, hashRows, listRows, setRows, sortedSetRows, pubsubRows, transactionRows,
+// table is all commands by name; all is the same, by family, in the order of
+// the files. They are built once, when the program starts, and not by their
+// declaration: there are handlers that look into the table.
+var (
+	table map[string]*Row
+	all   []*Row
 )
 
-// All is every command in the table, by family, in the order of the files.
-var all []*Row
+func init() {
+	table = build(
+		connectionRows, serverRows, genericRows, stringRows, hashRows, listRows, setRows, sortedSetRows, pubsubRows, transactionRows,
+	)
+}
 
 // All returns every command, without subcommands, in the order of the table.
 func All() []*Row { return all }

@@ -71,6 +71,80 @@ const (
 	ErrScoreNaN        = Error("ERR resulting score is not a number (NaN)")
 )
 
+// Of keys and strings.
+const (
+	ErrExpireNX     = Error("ERR NX and XX, GT or LT options at the same time are not compatible")
+	ErrExpireGTLT   = Error("ERR GT and LT options at the same time are not compatible")
+	ErrSameObject   = Error("ERR source and destination objects are the same")
+	ErrNoLFU        = Error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
+	ErrDecrOverflow = Error("ERR decrement would overflow")
+	ErrLCSBoth      = Error("ERR If you want both the length and indexes, please just use IDX.")
+	ErrLCSType      = Error("ERR The specified keys must contain string values")
+	ErrLCSMemory    = Error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+)
+
+// Of connections and the server.
+const (
+	ErrProtoNotInteger  = Error("ERR Protocol version is not an integer or out of range")
+	ErrHelloNoAuth      = Error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+	ErrClientName       = Error("ERR Client names cannot contain spaces, newlines or special characters.")
+	ErrClientID         = Error("ERR Invalid client ID")
+	ErrClientIDPositive = Error("ERR client-id should be greater than 0")
+	ErrNoClient         = Error("ERR No such client")
+	ErrCaching          = Error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	ErrTimeoutNotInt    = Error("ERR timeout is not an integer or out of range")
+	ErrNoConfigFile     = Error("ERR The server is running without a config file")
+	ErrGetKeysCommand   = Error("ERR Invalid command specified")
+	ErrGetKeysArity     = Error("ERR Invalid number of arguments specified for command")
+	ErrGetKeysNone      = Error("ERR The command has no key arguments")
+	ErrGetKeysArgs      = Error("ERR Invalid arguments specified for command")
+
+	// Redis can do these. Vecino says that it can't, and doesn't pretend.
+	ErrNoTracking = Error("ERR client side caching (CLIENT TRACKING) is not supported")
+	ErrNoSilence  = Error("ERR CLIENT REPLY OFF and SKIP are not supported")
+	ErrNoPause    = Error("ERR CLIENT PAUSE is not supported: a database is not one client's to stop")
+)
+
+func invalidExpire(r *Row) error {
+	return Error("ERR invalid expire time in '" + r.full + "' command")
+}
+
+func unsupportedOption(option []byte) error {
+	return Error("ERR Unsupported option " + string(option))
+}
+
+func helloOption(option []byte) error {
+	return Error("ERR Syntax error in HELLO option '" + string(option) + "'")
+}
+
+func unknownClientType(name []byte) error {
+	return Error("ERR Unknown client type '" + string(name) + "'")
+}
+
+func noSuchUser(name []byte) error { return Error("ERR No such user '" + string(name) + "'") }
+
+// NotWhileSubscribed refuses a command in version 2 of the protocol, on a
+// connection that listens to channels.
+func NotWhileSubscribed(r *Row) error {
+	return Error("ERR Can't execute '" + r.full + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+}
+
+// UnknownConfig is the reply to CONFIG SET of a parameter that there isn't.
+func UnknownConfig(name string) error {
+	return Error("ERR Unknown option or number of arguments for CONFIG SET - '" + name + "'")
+}
+
+// ConfigFailed is the reply to CONFIG SET of a value that can't be.
+func ConfigFailed(name, why string) error {
+	return Error("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
+}
+
+// wrongSubcommandUse is the reply of a subcommand that Redis checks for
+// itself, after its arity.
+func wrongSubcommandUse(container, word []byte) error {
+	return Error(fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP.", cut(word, 128), strings.ToUpper(string(container))))
+}
+
 func noInputKeys(r *Row) error {
 	return Error("ERR at least 1 input key is needed for '" + r.full + "' command")
 }
