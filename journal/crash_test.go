@@ -354,3 +354,76 @@ func TestFailedSyncBreaksTheJournal(t *testing.T) {
 	_, seqs := open(t, mem, testOptions())
 	wantSeqs(t, seqs, 1, 1)
 }
+
+// A process dies, its data still only in the kernel. The next one builds on it
+// and syncs: then that is on disk too.
+func TestWhatRecoveryFoundIsSyncedWithWhatFollows(t *testing.T) {
+	mem := vfs.NewMem()
+	dead, _ := open(t, mem, testOptions())
+	for seq := uint64(1); seq <= 200; seq++ {
+		appendSeq(dead, seq)
+	}
+	if err := dead.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	j, seqs := open(t, mem.CrashClone(func() bool { return true }), testOptions())
+	wantSeqs(t, seqs, 1, 200)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	j, seqs = open(t, mem, testOptions()) // dead has not closed it
+	wantSeqs(t, seqs, 1, 200)
+	if err := j.CommitSync(appendSeq(j, 201)); err != nil {
+		t.Fatal(err)
+	}
+	_, seqs = open(t, mem.CrashClone(nil), testOptions())
+	wantSeqs(t, seqs, 1, 201)
+}
+
+// Recovery from a hole gives up segments. If the power goes again on the way,
+// the next recovery comes to the same result.
+func TestPowerCutDuringRecovery(t *testing.T) {
+	mem := vfs.NewMem()
+	j, _ := open(t, mem, testOptions())
+	for seq := uint64(1); j.Stats().Segments < 5; seq++ {
+		appendSeq(j, seq)
+		if err := j.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk := readFiles(t, mem)
+	clear(disk[segmentName(1)][testSegment/2:]) // never reached it
+	fs := disk.fs(t)
+	want, h, err := walkSeqs(fs)
+	if err != nil || h.cut == nil || len(h.lost) < 4 || len(want) == 0 {
+		t.Fatalf("%d entries, %+v, %v", len(want), h, err)
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 30 {
+		fs := disk.fs(t)
+		calls := 0
+		hooked := vfs.Hooked(fs, func(op vfs.Op, name string) error {
+			calls++
+			clone := fs.CrashClone(func() bool { return r.IntN(2) == 0 })
+			got, _, err := walkSeqs(clone)
+			if err == nil {
+				_, got, err = tryOpen(clone, testOptions())
+			}
+			if err != nil || len(got) != len(want) {
+				t.Fatalf("power cut before call %d, %s %s: %d of %d entries, %v", calls, op, name, len(got), len(want), err)
+			}
+			return nil
+		})
+		j, seqs, err := tryOpen(hooked, testOptions())
+		if err != nil || len(seqs) != len(want) {
+			t.Fatal(len(seqs), err)
+		}
+		if got := j.Recovered(); got.Cut == nil || got.Cut.Frames == 0 || got.Tail != h.tail {
+			t.Fatalf("%+v", got)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

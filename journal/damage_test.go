@@ -298,6 +298,32 @@ func TestMissingOrForeignSegmentIsDamage(t *testing.T) {
 	}
 }
 
+func TestMissingSegmentIsNamedThoughNothingWasSynced(t *testing.T) {
+	mem, j, _ := threeSegments(t)
+	fl := readFiles(t, mem)
+	gone := segmentName(j.mu.segments[1].number)
+	delete(fl, gone)
+	var damage *DamageError
+	if _, _, err := walkSeqs(fl.fs(t)); !errors.As(err, &damage) || damage.File != "j/"+gone {
+		t.Fatal(err)
+	}
+}
+
+// Without its begin record, offsets would start from nothing.
+func TestFirstSegmentWithoutBeginRecordIsDamageThoughNothingWasSynced(t *testing.T) {
+	mem := vfs.NewMem()
+	j, _ := open(t, mem, testOptions())
+	appendSeq(j, 1)
+	if err := j.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	fl := readFiles(t, mem)
+	clear(fl[segmentName(1)][recordAt:headerBytes])
+	if _, _, err := walkSeqs(fl.fs(t)); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+}
+
 func TestUnknownVersionIsRefusedAndLeftAlone(t *testing.T) {
 	mem := vfs.NewMem()
 	j, _ := open(t, mem, testOptions())

@@ -176,6 +176,44 @@ func TestWritersThatWaitShareOneSync(t *testing.T) {
 	})
 }
 
+func TestSyncCountsOnlyWhatWasWrittenBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		hold := false
+		mem := vfs.NewMem()
+		j, _ := open(t, vfs.Hooked(mem, func(op vfs.Op, _ string) error {
+			if op == vfs.OpWrite && hold {
+				<-gate
+			}
+			return nil
+		}), testOptions())
+		first := appendSeq(j, 1)
+		if err := j.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		hold = true
+		second := appendSeq(j, 2)
+		done := make(chan error)
+		go func() { done <- j.Commit() }()
+		synctest.Wait() // it is writing
+		if err := j.CommitSync(first); err != nil {
+			t.Fatal(err)
+		}
+		if j.Synced() > second {
+			t.Fatal("what is being written is called synced")
+		}
+		close(gate)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if err := j.CommitSync(second); err != nil {
+			t.Fatal(err)
+		}
+		_, seqs := open(t, mem.CrashClone(nil), testOptions())
+		wantSeqs(t, seqs, 1, 2)
+	})
+}
+
 func TestReadFromEachOffset(t *testing.T) {
 	mem, j, last := threeSegments(t)
 	type item struct {
@@ -357,6 +395,23 @@ func TestOffsetsGrowOverRestartsWithoutEntries(t *testing.T) {
 	names, err := mem.List("j")
 	if err != nil || len(names) != 1 {
 		t.Fatalf("ten empty restarts leave %v, %v", names, err)
+	}
+
+	// And one entry a restart doesn't cost a whole segment each.
+	for seq := range uint64(10) {
+		j, seqs := open(t, mem, testOptions())
+		wantSeqs(t, seqs, 1, seq)
+		appendSeq(j, seq+1)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := 0
+	for _, b := range readFiles(t, mem) {
+		total += len(b)
+	}
+	if total > 10*(headerBytes+1000)+testSegment {
+		t.Fatalf("ten restarts with an entry each leave %d bytes", total)
 	}
 }
 
