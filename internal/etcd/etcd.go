@@ -32,8 +32,10 @@ type Config struct {
 	// Endpoints of an external cluster. When there are any, Dir is not used.
 	Endpoints []string
 
-	// Prefix is put before every key, so that one external cluster can serve
-	// several daemons.
+	// Prefix is put before every key in an external cluster, so that it can
+	// serve several daemons. An embedded member has no need of it, and couldn't
+	// have it: its watchers share the events in memory, and each of them would
+	// take the prefix off.
 	Prefix string
 }
 
@@ -66,13 +68,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, fmt.Errorf("connect to etcd: %w", err)
 		}
 		s.Client = client
-	} else if err := s.embed(ctx, c.Dir); err != nil {
-		return nil, fmt.Errorf("open embedded etcd in %s: %w", c.Dir, err)
-	}
-	if c.Prefix != "" {
 		s.KV = namespace.NewKV(s.KV, c.Prefix)
 		s.Watcher = namespace.NewWatcher(s.Watcher, c.Prefix)
 		s.Lease = namespace.NewLease(s.Lease, c.Prefix)
+	} else if err := s.embed(ctx, c.Dir); err != nil {
+		return nil, fmt.Errorf("open embedded etcd in %s: %w", c.Dir, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
