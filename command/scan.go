@@ -75,3 +75,11 @@ func scanReply(out *resp.Writer, scan func(elements *resp.Writer) (next uint64, 
 	out.Array(n)
 	out.Raw(elements.Buf)
 }
+
+// emptyScan is the reply of a scan of a key that isn't there. Redis gives it
+// without a look at the options.
+func emptyScan(out *resp.Writer) {
+	out.Array(2)
+	out.BulkString("0")
+	out.Array(0)
+}
