@@ -76,9 +76,8 @@ func Read(fd int, b []byte) (n int, errno syscall.Errno) {
 	return int(r), 0
 }
 
-// Write writes what the kernel takes of b, which isn't empty. On a socket
-// that the peer has closed it fails with EPIPE; the Go runtime sees to it that no
-// signal ends the process.
+// Write writes what the kernel takes of b, which isn't empty, to a socket.
+// When the peer has closed it, it fails with EPIPE and raises no signal.
 func Write(fd int, b []byte) (n int, errno syscall.Errno) {
 	r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
