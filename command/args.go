@@ -18,6 +18,8 @@ type Args struct {
 	next  int
 	err   error
 	block Block
+
+	scratch []float64 // of floats
 }
 
 // Start makes a ready to read the arguments of a command that was resolved to
@@ -155,16 +157,36 @@ func (a *Args) SignedCount() int64 {
 }
 
 // Float reads a number that may be infinite, but not NaN.
-func (a *Args) Float() float64 {
+func (a *Args) Float() float64 { return a.floatOr(ErrNotFloat) }
+
+func (a *Args) floatOr(wrong error) float64 {
 	arg := a.Next()
 	if a.err != nil {
 		return 0
 	}
 	f, ok := ParseFloat(arg)
 	if !ok {
-		a.Fail(ErrNotFloat)
+		a.Fail(wrong)
 	}
 	return f
+}
+
+// floats reads every step-th of words as Float does. The slice is valid until
+// the next command.
+func (a *Args) floats(words [][]byte, step int) []float64 {
+	const keep = 1 << 10 // what one huge command grew is not kept for ever
+	if cap(a.scratch) > keep {
+		a.scratch = nil
+	}
+	a.scratch = a.scratch[:0]
+	for i := 0; i < len(words) && a.err == nil; i += step {
+		f, ok := ParseFloat(words[i])
+		if !ok {
+			a.Fail(ErrNotFloat)
+		}
+		a.scratch = append(a.scratch, f)
+	}
+	return a.scratch
 }
 
 // ParseFloat reads a number as Redis does, which leaves it to C's strtod:

@@ -145,8 +145,8 @@ func wrongSubcommandUse(container, word []byte) error {
 	return Error(fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP.", cut(word, 128), strings.ToUpper(string(container))))
 }
 
-func noInputKeys(r *Row) error {
-	return Error("ERR at least 1 input key is needed for '" + r.full + "' command")
+func noInputKeys(name []byte) error {
+	return Error("ERR at least 1 input key is needed for '" + strings.ToLower(string(name)) + "' command")
 }
 
 func unknownCommand(argv [][]byte) error {
