@@ -70,6 +70,15 @@ var regions = []Region{
 // All returns the known regions by code. The slice is the caller's.
 func All() []Region { return slices.Clone(regions) }
 
+// Codes returns the codes of all regions, in the order of All.
+func Codes() []Code {
+	codes := make([]Code, len(regions))
+	for i, r := range regions {
+		codes[i] = r.Code
+	}
+	return codes
+}
+
 // Lookup returns the region with a code.
 func Lookup(c Code) (Region, bool) {
 	i, ok := slices.BinarySearchFunc(regions, c, func(r Region, c Code) int { return cmp.Compare(r.Code, c) })

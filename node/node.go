@@ -1,0 +1,343 @@
+// Package node is a data-plane process: it listens, finds out by the PROXY
+// header which database a connection is for, and keeps many databases, each
+// on one of its loops.
+//
+// A Node is made of shards, one a core: a loop with its journal and the
+// tenants that are pinned to it. Around them stand the listeners (greet.go),
+// the links to other nodes (mesh.go), the fleet that says which databases
+// live here (fleet.go), recovery (recover.go) and checkpoints
+// (checkpoint.go).
+//
+//	state/
+//	  identity             the boot of the machine at the last start
+//	  catalog              the last word of the fleet, one event a line
+//	  journal-0/ ...       a journal for each loop
+//	  snapshots/           the checkpoint of each database
+//
+// In standalone mode there is no header, no fleet and no other node: one
+// database answers plain connections, so that any Redis tool or benchmark can
+// be pointed at it.
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vecino/catalog"
+	"vecino/gossip"
+	"vecino/internal/httpd"
+	"vecino/internal/vfs"
+	"vecino/link"
+	"vecino/loop"
+	"vecino/region"
+	"vecino/session"
+)
+
+// Config is what a node is started with. ID, Region and State are needed, and
+// Fleet unless Standalone is set.
+type Config struct {
+	ID     string
+	Region region.Code
+	// State is the directory that holds everything that survives a restart.
+	State string
+
+	// Proxy is where edges connect, with a PROXY header. In standalone mode it
+	// is where clients connect, without one.
+	Proxy string
+	// Edges are the addresses from which connections to Proxy are accepted;
+	// empty: from this machine only.
+	Edges []netip.Prefix
+	// Link is where other nodes connect, Gossip the pool's address, Join the
+	// addresses of others in the pool, Admin the address for health and metrics.
+	Link, Gossip, Admin string
+	Join                []string
+
+	Fleet, Token string // URL and bearer token of the fleet
+
+	// Cert, Key and CA are files with this node's identity and who vouches for
+	// the others. Without them links are not encrypted.
+	Cert, Key, CA string
+
+	// Loops is the number of event loops, 0 for one a core. More than there are
+	// busy cores buys nothing; databases are spread over them.
+	Loops int
+	// CheckpointBytes is how much journal may come together before databases
+	// are written out, so that it can be trimmed. More makes a restart slower
+	// and writes less. Default 256 MiB.
+	CheckpointBytes int64
+
+	// World makes the node take the simulated distances that PUT /world brings.
+	World bool
+
+	// Standalone serves one database without a header; Password is its
+	// password, empty for none.
+	Standalone bool
+	Password   string
+
+	Version string
+	Logger  *slog.Logger
+}
+
+// Node is a running node.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	fs      vfs.FS
+	started time.Time
+	boot    uint64
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+
+	shards   []*shard
+	listener *loop.Listener
+	hub      *link.Hub
+	gossip   *gossip.Gossip
+	admin    *httpd.Server
+	distance *link.Distance
+	records  *records
+	fleet    *fleetLink
+	links    linkStates
+	lagged   *delayLine
+	saver    *checkpointer
+
+	mu struct {
+		sync.RWMutex
+		byAddr map[netip.Addr]*placed
+		byID   map[catalog.ID]*placed
+	}
+
+	nextConn atomic.Int64
+	refused  refusals
+	accepted atomic.Int64
+	err      atomic.Pointer[error]
+}
+
+// placed is a tenant and the shard that it is pinned to.
+type placed struct {
+	*session.Tenant
+	shard *shard
+}
+
+// Start opens a node: it recovers what the state directory holds and begins to
+// serve. Close ends it.
+func Start(cfg Config) (n *Node, err error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Loops <= 0 {
+		cfg.Loops = defaultLoops()
+	}
+	if cfg.CheckpointBytes <= 0 {
+		cfg.CheckpointBytes = 256 << 20
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n = &Node{cfg: cfg, log: cfg.Logger, fs: vfs.OS, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
+	n.mu.byAddr = make(map[netip.Addr]*placed)
+	n.mu.byID = make(map[catalog.ID]*placed)
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := n.openShards(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Standalone {
+		n.place(n.standaloneRecord())
+	} else if err := n.join(ctx); err != nil {
+		return nil, err
+	}
+	n.saver = newCheckpointer(n)
+	n.tasks.Go(func() { n.saver.run(ctx) })
+	if n.listener, err = n.shards[0].loop.Listen(cfg.Proxy, n.accept); err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	if !cfg.Standalone {
+		if err := n.register(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Admin != "" {
+		if n.admin, err = httpd.Start(cfg.Admin, n.adminHandler()); err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+	}
+	n.log.Info("node started", "node", cfg.ID, "region", string(cfg.Region), "proxy", n.Addr(), "recovered_ms", time.Since(n.started).Milliseconds())
+	return n, nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.State == "":
+		return errors.New("a node needs a state directory: --state DIR")
+	case c.Proxy == "":
+		return errors.New("a node needs an address to listen on: --listen HOST:PORT, or --port with --standalone")
+	case c.Standalone:
+		return nil
+	case c.ID == "" || c.Region == "":
+		return errors.New("a node needs an identity: --id and --region")
+	case c.Fleet == "":
+		return errors.New("a node needs a fleet: --fleet URL, or --standalone to serve one database without")
+	case c.Link == "":
+		return errors.New("a node needs an address for other nodes: --link HOST:PORT")
+	}
+	return nil
+}
+
+// Addr is where clients, or edges, connect.
+func (n *Node) Addr() string { return n.listener.Addr().String() }
+
+// AdminAddr is the address of health and metrics.
+func (n *Node) AdminAddr() string {
+	if n.admin == nil {
+		return ""
+	}
+	return n.admin.Addr()
+}
+
+// Close ends the node: it answers nobody any more, and what was answered is on
+// disk.
+func (n *Node) Close() error {
+	if n.listener != nil {
+		n.listener.Close()
+	}
+	n.cancel()
+	var errs []error
+	if n.admin != nil {
+		errs = append(errs, n.admin.Close())
+	}
+	if n.gossip != nil {
+		errs = append(errs, n.gossip.Close())
+	}
+	if n.hub != nil {
+		errs = append(errs, n.hub.Close())
+	}
+	n.tasks.Wait()
+	for _, s := range n.shards {
+		errs = append(errs, s.close())
+	}
+	if n.records != nil {
+		errs = append(errs, n.records.close())
+	}
+	return errors.Join(errs...)
+}
+
+// openShards recovers the databases and starts the loops.
+func (n *Node) openShards(ctx context.Context) (err error) {
+	if n.records, err = openRecords(filepath.Join(n.cfg.State, "catalog")); err != nil {
+		return err
+	}
+	for i := range n.cfg.Loops {
+		s, err := newShard(n, i)
+		if err != nil {
+			return err
+		}
+		n.shards = append(n.shards, s)
+	}
+	if err := n.recover(); err != nil {
+		return err
+	}
+	for _, s := range n.shards {
+		n.tasks.Go(func() { s.run(ctx) })
+	}
+	return nil
+}
+
+// shardOf is where a database is pinned.
+func (n *Node) shardOf(id catalog.ID) *shard { return n.shards[uint64(id)%uint64(len(n.shards))] }
+
+// find returns a tenant by ID.
+func (n *Node) find(id catalog.ID) *placed {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.mu.byID[id]
+}
+
+// all returns all tenants.
+func (n *Node) all() []*placed {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	list := make([]*placed, 0, len(n.mu.byID))
+	for _, p := range n.mu.byID {
+		list = append(list, p)
+	}
+	return list
+}
+
+// standaloneRecord is the one database of standalone mode.
+func (n *Node) standaloneRecord() catalog.Database {
+	rec := catalog.Database{
+		ID: 1, Name: "standalone", Epoch: 1, Revision: 1,
+		Copies: []catalog.Copy{{Region: n.cfg.Region, Node: n.cfg.ID, Role: catalog.Primary, State: catalog.Live}},
+	}
+	if n.cfg.Password != "" {
+		sum := sha256.Sum256([]byte(n.cfg.Password))
+		rec.Password = hex.EncodeToString(sum[:])
+	}
+	if old, ok := n.records.database(rec.ID); ok {
+		rec.HashSeed = old.HashSeed
+	} else {
+		rec.HashSeed = rand.Uint64()
+	}
+	return rec
+}
+
+// What follows makes a Node the session.Host of its tenants, together with
+// mesh.go.
+
+func (n *Node) Node() string        { return n.cfg.ID }
+func (n *Node) Region() region.Code { return n.cfg.Region }
+
+// NodeInfo is what INFO shows of the node.
+func (n *Node) NodeInfo() session.NodeInfo {
+	port := 0
+	if n.listener != nil {
+		if a, ok := n.listener.Addr().(*net.TCPAddr); ok {
+			port = a.Port
+		}
+	}
+	return session.NodeInfo{Version: n.cfg.Version, Started: n.started, Port: port, RunID: fmt.Sprintf("%040x", n.boot)}
+}
+
+// Dirty puts a tenant on its shard's list.
+func (n *Node) Dirty(t *session.Tenant) {
+	s := n.shardOf(t.Record().ID)
+	s.dirty = append(s.dirty, t)
+}
+
+// Replaced has the tenant written out.
+func (n *Node) Replaced(t *session.Tenant) { n.saver.request(t.Record().ID) }
+
+// Changed tells the fleet soon.
+func (n *Node) Changed(*session.Tenant) {
+	if n.fleet != nil {
+		n.fleet.reportSoon()
+	}
+}
+
+// journalDir is where a shard's journal is.
+func (n *Node) journalDir(i int) string {
+	return filepath.Join(n.cfg.State, fmt.Sprintf("journal-%d", i))
+}
+
+func (n *Node) snapshotDir() string { return filepath.Join(n.cfg.State, "snapshots") }
+
+var _ session.Host = (*Node)(nil)

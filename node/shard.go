@@ -1,0 +1,174 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"vecino/catalog"
+	"vecino/engine"
+	"vecino/journal"
+	"vecino/loop"
+	"vecino/session"
+)
+
+// shard is a loop, its journal, and the tenants that are pinned to it.
+type shard struct {
+	node    *Node
+	index   int
+	loop    *loop.Loop
+	journal *journal.Journal
+	scratch session.Scratch
+
+	// For the loop's thread.
+	tenants map[catalog.ID]*session.Tenant
+	dirty   []*session.Tenant
+	failed  bool // the last commit failed
+
+	recovered map[catalog.ID]*recovered // until the node knows what lives here
+}
+
+func defaultLoops() int { return runtime.GOMAXPROCS(0) }
+
+func newShard(n *Node, index int) (s *shard, err error) {
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
+	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{Log: n.log}); err != nil {
+		return nil, err
+	}
+	s.loop, err = loop.New(loop.Options{
+		BeforeFlush: s.beforeFlush,
+		AcceptError: func(err error) { n.log.Error("can't accept connections", "err", err.Error()) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("shard %d: %w", index, err)
+	}
+	return s, nil
+}
+
+// tickEvery is how often tenants are told that time has passed.
+const tickEvery = 100 * time.Millisecond
+
+func (s *shard) run(ctx context.Context) {
+	s.loop.Post(s.tick)
+	if err := s.loop.Run(ctx); err != nil {
+		s.node.log.Error("loop ended", "shard", s.index, "err", err.Error())
+	}
+}
+
+func (s *shard) tick() {
+	for _, t := range s.tenants {
+		t.Tick()
+	}
+	s.loop.After(tickEvery, s.tick)
+}
+
+// beforeFlush makes what a batch wrote safe before anybody hears of it: one
+// write of the journal for all databases, then the entries to the replicas,
+// then the replies.
+func (s *shard) beforeFlush(*loop.Loop) {
+	if len(s.dirty) == 0 {
+		return
+	}
+	err := s.journal.Commit()
+	if err != nil && !s.failed {
+		s.node.log.Error("journal can't be written; writes are refused", "shard", s.index, "err", err.Error())
+	}
+	s.failed = err != nil
+	for i, t := range s.dirty {
+		if err != nil {
+			// Nothing of this batch may be answered as if it were safe.
+			t.Disconnect()
+		}
+		t.Flush()
+		s.dirty[i] = nil
+	}
+	s.dirty = s.dirty[:0]
+}
+
+func (s *shard) close() error {
+	s.loop.Close()
+	if err := s.journal.Close(); err != nil {
+		return fmt.Errorf("close journal %d: %w", s.index, err)
+	}
+	return nil
+}
+
+// place makes or updates the tenant of a record, from any goroutine; it
+// returns when the tenant serves.
+func (n *Node) place(rec catalog.Database) {
+	if p := n.find(rec.ID); p != nil {
+		n.index(rec, p)
+		n.records.put(rec)
+		p.shard.do(func() {
+			if p.Record().Revision <= rec.Revision {
+				p.Update(rec)
+			}
+		})
+		return
+	}
+	// The seed of its hashes must be known before its first entry is written.
+	n.records.put(rec)
+	s := n.shardOf(rec.ID)
+	s.do(func() {
+		if s.tenants[rec.ID] != nil {
+			return
+		}
+		t := s.newTenant(rec)
+		s.tenants[rec.ID] = t
+		t.Update(rec)
+		n.index(rec, &placed{t, s})
+	})
+}
+
+// newTenant makes a tenant of what recovery found, or an empty one.
+func (s *shard) newTenant(rec catalog.Database) *session.Tenant {
+	r := s.recovered[rec.ID]
+	delete(s.recovered, rec.ID)
+	if r == nil {
+		r = &recovered{db: s.newEngine(rec.ID, rec.HashSeed)}
+	}
+	return session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0, &s.scratch)
+}
+
+func (s *shard) newEngine(id catalog.ID, seed uint64) *engine.DB {
+	return engine.New(engine.Config{ID: id, HashSeed: seed, Log: s.journal, Logger: s.node.log})
+}
+
+// index lets connections find a tenant.
+func (n *Node) index(rec catalog.Database, p *placed) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.byID[rec.ID] = p
+	n.mu.byAddr[rec.Address] = p
+}
+
+// remove ends a tenant that doesn't live here any more, with its data.
+func (n *Node) remove(id catalog.ID) {
+	p := n.find(id)
+	if p != nil {
+		n.mu.Lock()
+		delete(n.mu.byID, id)
+		for addr, other := range n.mu.byAddr {
+			if other == p {
+				delete(n.mu.byAddr, addr)
+			}
+		}
+		n.mu.Unlock()
+		p.shard.do(func() {
+			delete(p.shard.tenants, id)
+			p.Close()
+		})
+	}
+	n.saver.forget(id)
+	n.records.remove(id)
+}
+
+// do runs fn on the shard's loop and waits for it. It returns at once when
+// the loop has ended.
+func (s *shard) do(fn func()) {
+	done := make(chan struct{})
+	if s.loop.Post(func() { defer close(done); fn() }) {
+		<-done
+	}
+}

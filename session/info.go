@@ -1,0 +1,333 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"vecino/command"
+	"vecino/engine"
+	"vecino/keyspace"
+	"vecino/replication"
+)
+
+// RedisVersion is the release of Redis whose behaviour is matched. Clients
+// choose by it what they use.
+const RedisVersion = "7.0.15"
+
+// What follows makes a Tenant the command.Server of its clients: it shows what
+// is theirs and nothing of a neighbour.
+
+// Time is the time of the batch.
+func (t *Tenant) Time() time.Time { return t.Loop.Now() }
+
+// section is one part of INFO.
+type section struct {
+	name  string
+	extra bool // only when asked for by name, or by "everything"
+	write func(t *Tenant, w *infoWriter)
+}
+
+var sections = []section{
+	{name: "Server", write: (*Tenant).infoServer},
+	{name: "Clients", write: (*Tenant).infoClients},
+	{name: "Memory", write: (*Tenant).infoMemory},
+	{name: "Persistence", write: (*Tenant).infoPersistence},
+	{name: "Stats", write: (*Tenant).infoStats},
+	{name: "Replication", write: (*Tenant).infoReplication},
+	{name: "CPU", write: func(*Tenant, *infoWriter) {}},
+	{name: "Cluster", write: func(_ *Tenant, w *infoWriter) { w.put("cluster_enabled", 0) }},
+	{name: "Keyspace", write: (*Tenant).infoKeyspace},
+	{name: "Vecino", write: (*Tenant).infoVecino},
+}
+
+// Info is the text of INFO.
+func (t *Tenant) Info(asked []string) string {
+	var w infoWriter
+	for _, s := range sections {
+		name := strings.ToLower(s.name)
+		wanted := len(asked) == 0
+		for _, a := range asked {
+			switch a = strings.ToLower(a); a {
+			case "all", "everything", "default", name:
+				wanted = true
+			}
+		}
+		if wanted {
+			if w.Len() > 0 {
+				w.WriteString("\r\n")
+			}
+			w.WriteString("# " + s.name + "\r\n")
+			s.write(t, &w)
+		}
+	}
+	return w.String()
+}
+
+type infoWriter struct{ strings.Builder }
+
+func (w *infoWriter) put(name string, value any) { fmt.Fprintf(w, "%s:%v\r\n", name, value) }
+
+func (t *Tenant) infoServer(w *infoWriter) {
+	n := t.Host.NodeInfo()
+	up := t.Loop.Now().Sub(n.Started)
+	w.put("redis_version", RedisVersion)
+	w.put("vecino_version", n.Version)
+	w.put("redis_mode", "standalone")
+	w.put("os", "Linux")
+	w.put("arch_bits", 64)
+	w.put("run_id", n.RunID)
+	w.put("tcp_port", n.Port)
+	w.put("server_time_usec", t.Loop.Now().UnixMicro())
+	w.put("uptime_in_seconds", int64(up.Seconds()))
+	w.put("uptime_in_days", int64(up.Hours()/24))
+	w.put("hz", 10)
+}
+
+func (t *Tenant) infoClients(w *infoWriter) {
+	blocked, pubsub := 0, 0
+	for _, s := range t.sessions {
+		if s.parked != nil {
+			blocked++
+		}
+		if s.listener.Subscribed() {
+			pubsub++
+		}
+	}
+	w.put("connected_clients", len(t.sessions))
+	w.put("maxclients", cmp.Or(t.record.Limits.Connections, 10000))
+	w.put("blocked_clients", blocked)
+	w.put("pubsub_clients", pubsub)
+	w.put("forwarding_sessions", len(t.remotes))
+}
+
+func (t *Tenant) infoMemory(w *infoWriter) {
+	used := t.Engine.Keyspace().Used()
+	w.put("used_memory", used)
+	w.put("used_memory_human", human(used))
+	w.put("used_memory_dataset", used)
+	w.put("maxmemory", t.record.Limits.DataBytes)
+	w.put("maxmemory_human", human(t.record.Limits.DataBytes))
+	w.put("maxmemory_policy", t.evictionPolicy())
+	w.put("mem_allocator", "go")
+}
+
+func (t *Tenant) evictionPolicy() string {
+	if t.record.Eviction {
+		return "optimistic-volatile"
+	}
+	return "noeviction"
+}
+
+// human is a number of bytes as INFO writes it for people.
+func human(n int64) string {
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 4 {
+		f /= 1024
+		unit++
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%dB", n)
+	}
+	return fmt.Sprintf("%.2f%c", f, "BKMGT"[unit])
+}
+
+func (t *Tenant) infoPersistence(w *infoWriter) {
+	w.put("loading", 0)
+	w.put("async_loading", 0)
+	w.put("aof_enabled", 1)
+	w.put("aof_rewrite_in_progress", 0)
+	w.put("aof_last_write_status", "ok")
+}
+
+func (t *Tenant) infoStats(w *infoWriter) {
+	s, ks := t.Engine.Stats(), t.Engine.Keyspace().Stats
+	w.put("total_connections_received", t.total)
+	w.put("total_commands_processed", s.Commands)
+	w.put("total_error_replies", s.Errors)
+	w.put("expired_keys", ks.Expired)
+	w.put("evicted_keys", ks.Evicted)
+	w.put("keyspace_hits", ks.Hits)
+	w.put("keyspace_misses", ks.Misses)
+	w.put("pubsub_channels", len(t.hub.Channels(command.PlainChannel, nil)))
+	w.put("pubsub_patterns", t.hub.Patterns())
+	w.put("pubsubshard_channels", len(t.hub.Channels(command.ShardChannel, nil)))
+}
+
+// infoReplication answers "master" everywhere: any copy takes writes, so a
+// client that looks for a master has found one.
+func (t *Tenant) infoReplication(w *infoWriter) {
+	w.put("role", "master")
+	replicas := 0
+	for _, c := range t.record.Copies {
+		if c.Node != t.Host.Node() {
+			replicas++
+		}
+	}
+	if t.feed == nil {
+		replicas = 0
+	}
+	w.put("connected_slaves", replicas)
+	w.put("master_repl_offset", t.Engine.Position().Seq)
+}
+
+func (t *Tenant) infoKeyspace(w *infoWriter) {
+	ks := t.Engine.Keyspace()
+	for db := range keyspace.Databases {
+		if n := ks.Len(db); n > 0 {
+			fmt.Fprintf(w, "db%d:keys=%d,expires=%d,avg_ttl=0\r\n", db, n, ks.Expires(db))
+		}
+	}
+}
+
+// infoVecino is what Redis has no word for: where this copy is, how far it has
+// come, and what the distance cost.
+func (t *Tenant) infoVecino(w *infoWriter) {
+	role := "replica"
+	if t.IsPrimary() {
+		role = "primary"
+	}
+	pos, c := t.Engine.Position(), t.counters
+	w.put("region", t.Host.Region())
+	w.put("node", t.Host.Node())
+	w.put("role", role)
+	w.put("primary_region", t.primaryRegion())
+	if p := t.record.PrimaryCopy(); p != nil {
+		w.put("primary_node", p.Node)
+	}
+	w.put("live", btoi(t.Ready()))
+	w.put("link_up", btoi(t.IsPrimary() || t.follower.Connected()))
+	w.put("applied_id", fmt.Sprintf("%d-%d", pos.Epoch, pos.Seq))
+	w.put("lag_ms", t.Lag())
+	w.put("ryw_wait_ms", cmp.Or(t.record.Limits.ReadYourWrite, defaultPatience))
+	w.put("local_reads", c.LocalReads)
+	w.put("forwarded_reads", c.ForwardedReads)
+	w.put("forwarded_writes", c.ForwardedWrites)
+	w.put("held", c.Held)
+	w.put("released_late", c.ReleasedLate)
+	w.put("forward_failures", c.Failed)
+	if t.feed == nil {
+		return
+	}
+	subs := t.feed.Subscribers()
+	slices.SortFunc(subs, func(a, b replication.Subscriber) int { return cmp.Compare(a.Node, b.Node) })
+	for i, s := range subs {
+		fmt.Fprintf(w, "replica%d:node=%s,live=%d,applied_id=%d-%d\r\n", i, s.Node, btoi(s.Live), s.Acked.Epoch, s.Acked.Seq)
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Config is the parameters that CONFIG GET shows: what tools and libraries
+// look at, truthfully.
+func (t *Tenant) Config() iter.Seq2[string, string] {
+	params := [][2]string{
+		{"appendfsync", "everysec"},
+		{"appendonly", "yes"},
+		{"databases", fmt.Sprint(keyspace.Databases)},
+		{"maxclients", fmt.Sprint(cmp.Or(t.record.Limits.Connections, 10000))},
+		{"maxmemory", fmt.Sprint(t.record.Limits.DataBytes)},
+		{"maxmemory-policy", t.evictionPolicy()},
+		{"notify-keyspace-events", ""},
+		{"proto-max-bulk-len", "536870912"},
+		{"save", ""},
+		{"slowlog-log-slower-than", "10000"},
+		{"slowlog-max-len", "128"},
+		{"tcp-keepalive", "300"},
+		{"timeout", "0"},
+		{"hash-max-listpack-entries", "128"},
+		{"hash-max-listpack-value", "64"},
+		{"list-max-listpack-size", "-2"},
+		{"set-max-intset-entries", "512"},
+		{"zset-max-listpack-entries", "128"},
+		{"zset-max-listpack-value", "64"},
+	}
+	return func(yield func(string, string) bool) {
+		for _, p := range params {
+			if !yield(p[0], p[1]) {
+				return
+			}
+		}
+	}
+}
+
+// SetConfig refuses: what a tenant may change is changed through its plan.
+func (t *Tenant) SetConfig(name, _ string) error {
+	for known := range t.Config() {
+		if strings.EqualFold(name, known) {
+			return command.Error("ERR CONFIG SET failed (possibly related to argument '" + name + "') - it belongs to the plan; see vecino redis update")
+		}
+	}
+	return command.Error("ERR Unknown option or number of arguments for CONFIG SET - '" + name + "'")
+}
+
+// ResetStats is CONFIG RESETSTAT.
+func (t *Tenant) ResetStats() {
+	*t.Engine.Stats() = engine.Stats{}
+	t.Engine.Keyspace().Stats = keyspace.Stats{}
+	t.counters = Counters{}
+	t.total = 0
+}
+
+// Clients is the connections, oldest first.
+func (t *Tenant) Clients() []command.ClientInfo {
+	all := make([]command.ClientInfo, 0, len(t.sessions))
+	for _, s := range t.sessions {
+		all = append(all, s.info())
+	}
+	slices.SortFunc(all, func(a, b command.ClientInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+func (s *Session) info() command.ClientInfo {
+	now := s.tenant.Loop.Now()
+	addr := s.client
+	if !addr.IsValid() {
+		addr = s.conn.Peer()
+	}
+	i := command.ClientInfo{
+		ID: s.id, Addr: addr.String(), LocalAddr: s.conn.Local().String(), Name: s.name, Library: s.libName, Version: s.libVer,
+		Age: now.Sub(s.opened), Idle: time.Duration(now.UnixMilli()-s.active) * time.Millisecond,
+		DB: s.db, Multi: -1, Watched: len(s.watches), Proto: s.out.Proto, Blocked: s.parked != nil,
+		Sub: s.listener.Count(command.PlainChannel), PSub: s.listener.Count(command.PatternChannel), SSub: s.listener.Count(command.ShardChannel),
+	}
+	if s.multi != nil {
+		i.Multi = len(s.multi.queued)
+	}
+	if s.lastRow != nil {
+		i.LastCommand = s.lastRow.FullName()
+	}
+	return i
+}
+
+// Kill closes a connection.
+func (t *Tenant) Kill(id int64) bool {
+	s := t.sessions[id]
+	if s == nil {
+		return false
+	}
+	if s.inData { // its own reply is still to leave
+		s.quit = true
+	} else {
+		s.conn.Close()
+	}
+	return true
+}
+
+func (t *Tenant) Channels(kind command.Channel, pattern []byte) [][]byte {
+	return t.hub.Channels(kind, pattern)
+}
+
+func (t *Tenant) Subscribers(kind command.Channel, channel []byte) int {
+	return t.hub.Subscribers(kind, channel)
+}
+
+func (t *Tenant) Patterns() int { return t.hub.Patterns() }

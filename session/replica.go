@@ -1,0 +1,277 @@
+package session
+
+import (
+	"encoding/binary"
+
+	"vecino/catalog"
+	"vecino/command"
+	"vecino/engine"
+	"vecino/link"
+	"vecino/resp"
+)
+
+// onReplica answers a command of a connection on a replica: here if the copy
+// can, else through the primary. It reports false for a command that has to
+// wait for the replies before it.
+func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
+	t := s.tenant
+	switch {
+	case s.track.InFlight() >= mostInFlight, s.track.Busy() && waitsForReplies(row):
+		return false
+	case row.Read != nil:
+		if t.Ready() && s.track.ReadHere(t.Engine.Position()) {
+			t.counters.LocalReads++
+			s.run(row, argv, now, &s.out)
+			return true
+		}
+		t.counters.ForwardedReads++
+		s.send(SentRead, 0, now, argv)
+	case row.ToPrimary():
+		t.counters.ForwardedWrites++
+		what := SentWrite
+		if row.Has(command.Blocks) {
+			what = SentBlocking
+		}
+		s.send(what, 0, now, argv)
+	default:
+		s.here(row, argv, now)
+	}
+	return true
+}
+
+// mostInFlight bounds how many commands of one connection the primary may owe
+// an answer to.
+const mostInFlight = 4096
+
+// waitsForReplies reports whether a command about the connection can't be
+// carried out before what was sent to the primary has been answered: WATCH
+// would take the connection's own writes for somebody else's, and messages
+// would come between replies.
+func waitsForReplies(row *command.Row) bool {
+	return row.Name == "WATCH" || row.Group == command.PubSub
+}
+
+// here runs a command that is about the connection. Its reply queues behind
+// those that are still to come from the primary.
+func (s *Session) here(row *command.Row, argv [][]byte, now int64) {
+	if !s.track.Busy() {
+		s.run(row, argv, now, &s.out)
+		return
+	}
+	s.sub.Buf, s.sub.Proto = nil, s.out.Proto
+	s.run(row, argv, now, &s.sub)
+	if len(s.sub.Buf) > 0 {
+		s.track.Answered(s.sub.Buf)
+	}
+	s.sub.Buf = nil
+}
+
+// answer writes a reply that is known at once, in its order.
+func (s *Session) answer(write func(out *resp.Writer)) {
+	if !s.track.Busy() {
+		write(&s.out)
+		return
+	}
+	out := resp.Writer{Proto: s.out.Proto}
+	write(&out)
+	s.track.Answered(out.Buf)
+}
+
+// send sends a request to the primary.
+func (s *Session) send(what Sent, flags byte, now int64, commands ...[][]byte) {
+	t := s.tenant
+	if s.number == 0 {
+		s.number = uint64(s.id)
+		if t.waiting == nil {
+			t.waiting = make(map[uint64]*Session)
+		}
+		t.waiting[s.number] = s
+	}
+	oldest := s.track.Oldest()
+	req := s.track.Send(what, now)
+	r := request{session: s.number, req: req, oldest: oldest, db: s.db, flags: flags}
+	if flags&flagExec != 0 {
+		r.watches = s.watches
+	}
+	if s.out.Proto == 3 {
+		r.flags |= flagResp3
+	}
+	o := outgoing{req: req, payload: r.append(nil, commands...), what: what}
+	s.transmit(&o)
+	s.unsent = append(s.unsent, o)
+	if s.overdue == nil {
+		s.overdue = t.after(primaryPatience, s.checkOverdue)
+	}
+}
+
+// transmit sends a request, if there is a link.
+func (s *Session) transmit(o *outgoing) {
+	t := s.tenant
+	primary := t.follower.Primary()
+	boot, up := t.Host.Up(primary)
+	if up && t.Host.Send(primary, link.Live, frame(forward, t.record.ID, o.payload)) {
+		o.boot = boot
+	}
+}
+
+// resend sends again what the primary hasn't answered, after a link to it came
+// up. A primary that was restarted meanwhile doesn't know what it answered
+// before, so a write that was sent to it then isn't sent again.
+func (s *Session) resend(boot uint64) {
+	for i := range s.unsent {
+		o := &s.unsent[i]
+		if o.boot != 0 && o.boot != boot && o.what != SentRead {
+			s.failed(o.req, true)
+			continue
+		}
+		s.transmit(o)
+	}
+	s.release()
+}
+
+func (s *Session) linkDown() { s.track.LinkDown(s.tenant.Now()) }
+
+// replied takes the primary's reply to one request.
+func (s *Session) replied(req uint32, head catalog.Position, body []byte) {
+	s.settle(req)
+	if s.track.Reply(req, head, append([]byte(nil), body...)) {
+		s.release()
+	}
+}
+
+// settle forgets a request that needn't be sent again.
+func (s *Session) settle(req uint32) {
+	for i := range s.unsent {
+		if s.unsent[i].req == req {
+			s.unsent = append(s.unsent[:i], s.unsent[i+1:]...)
+			return
+		}
+	}
+}
+
+// release lets the replies go whose time has come.
+func (s *Session) release() {
+	t := s.tenant
+	var buf []byte
+	buf, until := s.track.Release(nil, t.Engine.Position(), t.Now(), &t.counters)
+	if len(buf) > 0 {
+		s.write(buf)
+	}
+	if until > 0 {
+		if t.holding == nil {
+			t.holding = make(map[*Session]struct{})
+		}
+		t.holding[s] = struct{}{}
+		if s.patience == nil {
+			s.patience = t.after(until-t.Now(), s.impatient)
+		}
+		return
+	}
+	delete(t.holding, s)
+	if s.patience != nil {
+		s.patience.Stop()
+		s.patience = nil
+	}
+	if !s.track.Busy() {
+		if s.overdue != nil && len(s.unsent) == 0 {
+			s.overdue.Stop()
+			s.overdue = nil
+		}
+		if s.quit {
+			s.conn.CloseAfterFlush()
+		}
+	}
+	if s.barrier && !s.track.Busy() {
+		s.barrier = false
+		s.conn.Resume()
+	}
+}
+
+// impatient ends the hold of a reply.
+func (s *Session) impatient() {
+	db := s.tenant.Engine
+	db.Lock()
+	defer db.Unlock()
+	s.patience = nil
+	s.release()
+}
+
+// checkOverdue answers for the primary what it hasn't answered in time.
+func (s *Session) checkOverdue() {
+	t := s.tenant
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	s.overdue = nil
+	_, up := t.Host.Up(t.follower.Primary())
+	next := s.track.Overdue(t.Now()-primaryPatience, !up, func(req uint32, what Sent) {
+		sent := true
+		for i := range s.unsent {
+			if s.unsent[i].req == req {
+				sent = s.unsent[i].boot != 0
+			}
+		}
+		s.failed(req, sent && what != SentRead)
+	})
+	if s.track.InFlight() > 0 {
+		wait := int64(primaryPatience)
+		if next > 0 {
+			wait = max(1, next+primaryPatience-t.Now())
+		}
+		s.overdue = t.after(wait, s.checkOverdue)
+	}
+	s.release()
+}
+
+// failed answers a request that the primary didn't. maybe says that it may
+// have been carried out.
+func (s *Session) failed(req uint32, maybe bool) {
+	t := s.tenant
+	out := resp.Writer{Proto: s.out.Proto}
+	if maybe {
+		out.Error(string(errUnknownOutcome))
+	} else {
+		out.Error("TRYAGAIN the primary in " + t.primaryRegion() + " can't be reached; the command was not carried out")
+	}
+	t.counters.Failed++
+	s.settle(req)
+	s.track.Reply(req, s.track.W(), out.Buf)
+}
+
+func (t *Tenant) primaryRegion() string {
+	if p := t.record.PrimaryCopy(); p != nil {
+		return string(p.Region)
+	}
+	return "?"
+}
+
+// leaveReplica forgets what a closed session waited for.
+func (s *Session) leaveReplica() {
+	t := s.tenant
+	delete(t.holding, s)
+	if s.number == 0 {
+		return
+	}
+	delete(t.waiting, s.number)
+	if t.follower != nil {
+		var id [8]byte
+		binary.LittleEndian.PutUint64(id[:], s.number)
+		t.Host.Send(t.follower.Primary(), link.Live, frame(sessionClosed, t.record.ID, id[:]))
+	}
+}
+
+// execHere reports whether a transaction can be answered by this copy.
+func (s *Session) execHere(queued []engine.Queued) (here, reads bool) {
+	reads = true
+	toPrimary := false
+	for _, q := range queued {
+		if q.Row.Write != nil {
+			reads = false
+		}
+		toPrimary = toPrimary || q.Row.ToPrimary()
+	}
+	t := s.tenant
+	if t.feed != nil {
+		return true, reads
+	}
+	return !toPrimary && t.Ready() && s.track.ReadHere(t.Engine.Position()), reads
+}

@@ -1,0 +1,378 @@
+// Package session is one client connection: its database, the last write that
+// it has seen, and whether a command is answered here or at the primary.
+//
+// A Session reads commands from its connection and writes replies to it, on
+// the loop of its Tenant. On the primary it hands them to the engine. On a
+// replica a Tracker says which reads the copy here can answer; all else is
+// forwarded, and the primary's remote runs it. Where a client waits (for a
+// key, for the primary, for its own write to come back) the connection waits
+// as a few fields here, without a goroutine.
+package session
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/netip"
+	"time"
+
+	"vecino/command"
+	"vecino/engine"
+	"vecino/loop"
+	"vecino/pubsub"
+	"vecino/resp"
+)
+
+// Session is one client's connection.
+type Session struct {
+	tenant *Tenant
+	conn   *loop.Conn
+	id     int64
+	client netip.AddrPort
+	parser resp.Parser
+	out    resp.Writer
+	req    engine.Request
+
+	db       int
+	authed   bool
+	quit     bool
+	inData   bool // Data is running: replies go to out
+	inExec   bool
+	barrier  bool // the next command waits until the replies before it have left
+	name     string
+	libName  string
+	libVer   string
+	opened   time.Time
+	active   int64 // when the last command came, in ms
+	lastRow  *command.Row
+	multi    *transaction
+	watches  []watch
+	listener pubsub.Listener
+
+	// Waiting for a key, or for replicas, on the primary.
+	parked *engine.Parked
+	timer  *loop.Timer
+
+	// On a replica.
+	track    Tracker
+	number   uint64 // names the session to the primary; 0: it has forwarded nothing
+	unsent   []outgoing
+	patience *loop.Timer
+	overdue  *loop.Timer
+	sub      resp.Writer // for replies that have to queue
+}
+
+// transaction is a MULTI whose EXEC hasn't come.
+type transaction struct {
+	queued  []engine.Queued
+	aborted bool
+	bytes   int
+}
+
+// outgoing is a request that may have to be sent again.
+type outgoing struct {
+	req     uint32
+	payload []byte
+	what    Sent
+	boot    uint64 // to which start of the primary's process it was sent; 0: not sent
+}
+
+// primaryPatience is how long a command may be without the primary's answer,
+// in milliseconds: then the client hears of it, rather than hang.
+const (
+	primaryPatience = 5000
+
+	// defaultPatience is how long a write waits for its own entry, in ms.
+	defaultPatience = 500
+)
+
+// Open makes the session of a connection that is on the tenant's loop, and
+// takes its input from now on. client is its address as a PROXY header told
+// it; if that isn't valid, the connection's own counts.
+func Open(t *Tenant, conn *loop.Conn, id int64, client netip.AddrPort) *Session {
+	s := &Session{tenant: t, conn: conn, id: id, client: client, opened: t.Loop.Now(), active: t.Now()}
+	s.out.Proto = 2
+	s.authed = t.record.Password == ""
+	s.parser.Unauthenticated = !s.authed
+	s.track.Patience = t.record.Limits.ReadYourWrite
+	if s.track.Patience == 0 {
+		s.track.Patience = defaultPatience
+	}
+	s.listener.Open(&t.hub, s)
+	if t.sessions == nil {
+		t.sessions = make(map[int64]*Session)
+	}
+	t.sessions[id] = s
+	t.total++
+	return s
+}
+
+// Data takes what the client sent. See loop.Handler.
+func (s *Session) Data(conn *loop.Conn, in []byte) (used int) {
+	t := s.tenant
+	t.Engine.Lock()
+	s.out.Buf, s.inData = conn.Out, true
+	now := t.Now()
+	s.active = now
+	b := t.scratch
+	for used < len(in) && !s.stopped() {
+		n, err := b.parse(s, in[used:])
+		if n == 0 && err == nil {
+			conn.Expect(s.parser.Need())
+			break
+		}
+		if !b.run(s, now, &used) {
+			s.parser.Reset() // it may have seen the start of a command that is offered again
+			break
+		}
+		if err != nil {
+			s.out.Error(err.Error())
+			s.quit = true
+			used = len(in)
+		}
+	}
+	conn.Out = s.out.Buf
+	s.out.Buf, s.inData = nil, false
+	t.Engine.Unlock()
+	t.markDirty()
+	switch {
+	case s.quit:
+		if !s.track.Busy() {
+			conn.CloseAfterFlush()
+		} else {
+			conn.Pause()
+		}
+	case s.stopped():
+		conn.Pause()
+	}
+	return used
+}
+
+// stopped reports whether commands that follow have to wait.
+func (s *Session) stopped() bool { return s.quit || s.barrier || s.parked != nil }
+
+// Scratch is where the commands of a batch are kept, one for each loop.
+type Scratch struct {
+	words [][]byte
+	cmds  []parsed
+	sink  byte
+}
+
+// parsed is one command of a batch.
+type parsed struct {
+	from, to int // its words
+	end      int // where it ends in the input
+}
+
+// batchSize is how many commands of a pipeline are looked at together. Their
+// keys are touched before the first is run, so that cache misses overlap: on a
+// large keyspace that halves the time of a pipeline.
+const batchSize = 64
+
+// parse reads commands from the head of in, up to batchSize, and touches their
+// keys. It returns how many there are.
+func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
+	b.words, b.cmds = b.words[:0], b.cmds[:0]
+	at := 0
+	for len(b.cmds) < batchSize && at < len(in) {
+		from := len(b.words)
+		words, used, err := s.parser.Next(in[at:], b.words[from:])
+		if err != nil || used == 0 {
+			return len(b.cmds), err
+		}
+		at += used
+		if cap(words) > cap(b.words)-from || from == 0 {
+			b.words = append(b.words[:from], words...)
+		} else {
+			b.words = b.words[:from+len(words)]
+		}
+		b.cmds = append(b.cmds, parsed{from, len(b.words), at})
+		if s.parser.Unauthenticated {
+			break // what follows may be parsed by other rules
+		}
+	}
+	if len(b.cmds) > 1 {
+		ks := s.tenant.Engine.Keyspace()
+		for _, c := range b.cmds {
+			if c.to-c.from >= 2 {
+				b.sink += ks.Touch(s.db, ks.Hash(b.words[c.from+1]))
+			}
+		}
+	}
+	return len(b.cmds), nil
+}
+
+// run runs the commands of a batch and moves used behind the last that was
+// run. It reports false if some were left.
+func (b *Scratch) run(s *Session, now int64, used *int) bool {
+	start := *used
+	for _, c := range b.cmds {
+		if s.stopped() {
+			return false
+		}
+		if c.to > c.from && !s.command(b.words[c.from:c.to:c.to], now) {
+			s.barrier = true
+			return false
+		}
+		*used = start + c.end
+	}
+	return true
+}
+
+// command runs one command, or sends it to where it is run. It reports false
+// for a command that must be offered again when the replies before it have
+// left.
+func (s *Session) command(argv [][]byte, now int64) bool {
+	row, err := command.Resolve(argv)
+	if err == nil {
+		err = s.allowed(row)
+	}
+	if err != nil {
+		if s.multi != nil {
+			s.multi.aborted = true
+		}
+		s.answer(func(out *resp.Writer) { out.Error(command.Reply(err)) })
+		return true
+	}
+	s.lastRow = row
+	if s.multi != nil && !row.Has(command.Immediate) {
+		s.queue(row, argv)
+		return true
+	}
+	if s.tenant.feed == nil {
+		return s.onReplica(row, argv, now)
+	}
+	s.run(row, argv, now, &s.out)
+	return true
+}
+
+// allowed says whether the connection may use a command as it stands.
+func (s *Session) allowed(row *command.Row) error {
+	switch {
+	case !s.authed && !row.Has(command.NoAuth):
+		return command.ErrNoAuth
+	case s.out.Proto == 2 && !row.Has(command.InSubscribe) && s.listener.Subscribed():
+		return command.Error("ERR Can't execute '" + row.FullName() + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case s.multi != nil && row.Has(command.NoMulti):
+		return command.Error("ERR Command not allowed inside a transaction")
+	}
+	return nil
+}
+
+// run runs a command on this copy.
+func (s *Session) run(row *command.Row, argv [][]byte, now int64, out *resp.Writer) {
+	s.req.Client, s.req.Row, s.req.Argv, s.req.Now, s.req.Out, s.req.Wait = s, row, argv, now, out, s
+	p := s.tenant.Engine.Run(&s.req)
+	s.req.Argv = nil
+	if p == nil {
+		return
+	}
+	s.parked = p
+	if p.Timeout > 0 {
+		s.timer = s.tenant.after(p.Timeout, s.timeout)
+	}
+}
+
+// Served is the reply of the command that this connection waited for.
+func (s *Session) Served(reply []byte) {
+	s.write(reply)
+	s.unpark()
+}
+
+// unpark lets the connection go on.
+func (s *Session) unpark() {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	s.parked = nil
+	s.conn.Resume()
+}
+
+func (s *Session) timeout() {
+	db := s.tenant.Engine
+	db.Lock()
+	defer db.Unlock()
+	s.timer = nil
+	if s.parked == nil || !db.Unpark(s.parked) {
+		return
+	}
+	out := resp.Writer{Proto: s.out.Proto}
+	s.parked.TimedOut(&out)
+	s.write(out.Buf)
+	s.unpark()
+}
+
+// write appends to what is sent to the client, at any time.
+func (s *Session) write(b []byte) {
+	if s.inData {
+		s.out.Buf = append(s.out.Buf, b...)
+		return
+	}
+	s.conn.Out = append(s.conn.Out, b...)
+	s.conn.Flush()
+}
+
+// Deliver is a message for this subscriber.
+func (s *Session) Deliver(m *pubsub.Message) {
+	if s.inData {
+		m.Append(&s.out)
+		return
+	}
+	out := resp.Writer{Buf: s.conn.Out, Proto: s.out.Proto}
+	m.Append(&out)
+	s.conn.Out = out.Buf
+	s.conn.Flush()
+}
+
+// queue keeps a command for EXEC.
+func (s *Session) queue(row *command.Row, argv [][]byte) {
+	kept := make([][]byte, len(argv))
+	size := 0
+	for _, word := range argv {
+		size += len(word)
+	}
+	words := make([]byte, 0, size)
+	for i, word := range argv {
+		from := len(words)
+		words = append(words, word...)
+		kept[i] = words[from:len(words):len(words)]
+	}
+	s.multi.bytes += size
+	s.multi.queued = append(s.multi.queued, engine.Queued{Row: row, Argv: kept})
+	s.answer(func(out *resp.Writer) { out.Simple("QUEUED") })
+}
+
+// Closed ends the session. See loop.Handler.
+func (s *Session) Closed(_ *loop.Conn, _ error) {
+	t := s.tenant
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	delete(t.sessions, s.id)
+	s.listener.Close()
+	if s.parked != nil {
+		t.Engine.Unpark(s.parked)
+		s.parked = nil
+	}
+	for _, timer := range []*loop.Timer{s.timer, s.patience, s.overdue} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	s.leaveReplica()
+}
+
+// authenticate checks a password against the tenant's.
+func (s *Session) authenticate(user, password []byte) bool {
+	want := s.tenant.record.Password
+	if string(user) != "default" {
+		return false
+	}
+	if want == "" {
+		return true
+	}
+	sum := sha256.Sum256(password)
+	var got [64]byte
+	hex.Encode(got[:], sum[:])
+	return subtle.ConstantTimeCompare(got[:], []byte(want)) == 1
+}

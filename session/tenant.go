@@ -1,0 +1,391 @@
+package session
+
+import (
+	"log/slog"
+	"time"
+
+	"vecino/catalog"
+	"vecino/command"
+	"vecino/engine"
+	"vecino/journal"
+	"vecino/keyspace"
+	"vecino/link"
+	"vecino/loop"
+	"vecino/pubsub"
+	"vecino/region"
+	"vecino/replication"
+)
+
+// Mesh is the other nodes, as a tenant reaches them.
+type Mesh interface {
+	replication.Sender
+	// Up reports whether there is a link to a node, and which start of its
+	// process is at the other end.
+	Up(node string) (boot uint64, up bool)
+}
+
+// Host is the node that a tenant lives on.
+type Host interface {
+	Mesh
+	// Node and Region say who this is.
+	Node() string
+	Region() region.Code
+	// SendSnapshot streams a copy of a tenant, which begins at its present
+	// position, to a node, from a goroutine. done is called on the loop.
+	SendSnapshot(t *Tenant, node string, done func(sent bool))
+	// Dirty asks for a call of Flush once the journal has been committed.
+	Dirty(t *Tenant)
+	// Replaced says that the content was replaced by a snapshot. Until a
+	// checkpoint holds it, the journal alone can't bring it back.
+	Replaced(t *Tenant)
+	// Changed says that the state of a copy changed (it became live, say).
+	Changed(t *Tenant)
+	// NodeInfo is what INFO shows of the node to every tenant.
+	NodeInfo() NodeInfo
+}
+
+// NodeInfo is what INFO shows of the node.
+type NodeInfo struct {
+	Version string
+	Started time.Time
+	Port    int
+	RunID   string
+}
+
+// A Tenant is one database on this node with all that belongs to it: the
+// engine, the feed or the follower, whoever is connected, and the sessions of
+// other regions that forward to it.
+//
+// It lives on one loop. All its methods run there, with the engine's lock
+// held where they touch data.
+//
+//	                 primary here                    primary elsewhere
+//	client --> Session --> engine --> journal    client --> Session --> forward
+//	                          |                                 ^          |
+//	                          v                                 |          v
+//	                        Feed --> replicas                 reply     primary's
+//	                                                            |       remote --> engine
+//	                                           Follower --> engine (apply)
+type Tenant struct {
+	Host   Host
+	Engine *engine.DB
+	Loop   *loop.Loop
+	Log    *slog.Logger
+
+	record   catalog.Database
+	feed     *replication.Feed     // on the primary
+	follower *replication.Follower // on a replica
+	hub      pubsub.Hub
+	replica  replicaCopy
+	complete catalog.Position // the end of the snapshot that the copy began with
+
+	sessions map[int64]*Session
+	waiting  map[uint64]*Session // by session number: replies to come
+	holding  map[*Session]struct{}
+	remotes  map[remoteID]*remote
+	replies  []remoteReply // to be sent when the journal has been committed
+	waits    []*replicaWait
+	sending  map[string]int // snapshots to nodes: which is the valid one
+
+	dirty    bool
+	counters Counters
+	total    uint64 // connections ever
+	lag      int64  // of the last entry applied, in ms
+	started  time.Time
+	scratch  *Scratch
+}
+
+// ringBytes is how much of its history a primary keeps in memory for replicas
+// that were away.
+const ringBytes = 4 << 20
+
+// NewTenant makes the tenant of a database as recovery found it. complete is
+// the end of the snapshot that it began with, if it hasn't come so far, and
+// known says whether its copy may be shown before it has heard of the primary.
+func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
+	t := &Tenant{Host: h, Engine: db, Loop: l, Log: log, started: l.Now(), scratch: scratch, complete: complete}
+	t.replica = replicaCopy{tenant: t}
+	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
+	t.record = rec
+	return t
+}
+
+// Record is the catalog's word on the database.
+func (t *Tenant) Record() *catalog.Database { return &t.record }
+
+// Now is the time of the batch, in milliseconds since 1970.
+func (t *Tenant) Now() int64 { return t.Loop.NowMS() }
+
+// IsPrimary reports whether writes are carried out here.
+func (t *Tenant) IsPrimary() bool { return t.feed != nil }
+
+// Ready reports whether the copy may be shown to clients.
+func (t *Tenant) Ready() bool { return t.feed != nil || t.follower.Ready() }
+
+// Complete is the position at which the content is right that a snapshot
+// began; before it some keys may be newer than others.
+func (t *Tenant) Complete() catalog.Position { return t.complete }
+
+// Connections is how many clients are connected here.
+func (t *Tenant) Connections() int { return len(t.sessions) }
+
+// Lag is how many milliseconds old the last entry was when it was applied
+// here; while the primary can't be heard it grows.
+func (t *Tenant) Lag() int64 {
+	if t.feed != nil || t.follower.Connected() {
+		return t.lag
+	}
+	return max(t.lag, t.Now()-t.Engine.Clock())
+}
+
+// Update takes a new record from the catalog.
+func (t *Tenant) Update(rec catalog.Database) {
+	t.record = rec
+	t.Engine.SetLimits(rec.Limits, rec.Eviction)
+	primary := rec.PrimaryCopy()
+	if primary == nil {
+		return
+	}
+	if primary.Node == t.Host.Node() {
+		t.becomePrimary(rec.Epoch)
+		return
+	}
+	if t.feed != nil {
+		t.Log.Warn("primary elsewhere now", "db", uint64(rec.ID), "node", primary.Node)
+		t.Engine.SetSink(nil)
+		t.feed = nil
+	}
+	_, up := t.Host.Up(primary.Node)
+	t.follower.Follow(primary.Node, up, t.Now(), t.Host)
+	t.markDirty()
+}
+
+// becomePrimary opens the epoch that the catalog gave this node, if it hasn't.
+func (t *Tenant) becomePrimary(epoch uint32) {
+	db := t.Engine
+	if t.feed != nil && db.Position().Epoch >= epoch {
+		return
+	}
+	if t.feed == nil {
+		t.feed = replication.NewFeed(t.record.ID, db.Position(), db.HistoryHash(), ringBytes)
+		db.SetSink(t.feed)
+	}
+	if epoch > db.Position().Epoch {
+		if err := db.OpenEpoch(epoch, t.Now()); err != nil {
+			t.Log.Error("can't open epoch", "db", uint64(t.record.ID), "err", err.Error())
+		}
+	}
+	t.markDirty()
+}
+
+// markDirty asks for Flush at the end of this batch.
+func (t *Tenant) markDirty() {
+	if !t.dirty {
+		t.dirty = true
+		t.Host.Dirty(t)
+	}
+}
+
+// Flush sends what this batch made to other nodes. The journal holds it.
+func (t *Tenant) Flush() {
+	t.dirty = false
+	if t.feed != nil {
+		t.feed.Flush(t.Host)
+	} else {
+		wasReady := t.follower.Ready()
+		t.follower.Flush(t.Host)
+		if t.follower.Ready() != wasReady {
+			t.Host.Changed(t)
+		}
+	}
+	for i := range t.replies {
+		r := &t.replies[i]
+		t.Host.Send(r.node, link.Live, frame(reply, t.record.ID, r.payload))
+		r.payload = nil
+	}
+	t.replies = t.replies[:0]
+}
+
+// LinkUp says that a node can be reached again.
+func (t *Tenant) LinkUp(node string, boot uint64) {
+	for id := range t.remotes {
+		if id.node == node && id.boot != boot {
+			t.dropRemote(id)
+		}
+	}
+	if t.feed == nil && node == t.follower.Primary() {
+		t.follower.Follow(node, true, t.Now(), t.Host)
+		for _, s := range t.waiting {
+			s.resend(boot)
+		}
+	}
+}
+
+// LinkDown says that a node can't be reached.
+func (t *Tenant) LinkDown(node string) {
+	if t.feed != nil {
+		t.feed.Unsubscribe(node)
+		t.checkWaits()
+		return
+	}
+	if node == t.follower.Primary() {
+		t.follower.LinkDown()
+		for _, s := range t.waiting {
+			s.linkDown()
+		}
+	}
+}
+
+// Tick lets time pass, some ten times a second: keys expire, and whoever got
+// no answer asks again. It reports whether it wants to be called.
+func (t *Tenant) Tick() {
+	now := t.Now()
+	if t.feed == nil {
+		if _, up := t.Host.Up(t.follower.Primary()); up {
+			t.follower.Tick(now, t.Host)
+		}
+		return
+	}
+	t.Engine.Lock()
+	if t.Engine.Expire(now, 200) > 0 {
+		t.markDirty()
+	}
+	t.Engine.Unlock()
+	t.forgetRemotes(now)
+}
+
+// Frame takes a frame that another node sent about this database.
+func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	t.markDirty()
+	var err error
+	switch kind {
+	case replication.Subscribe:
+		err = t.subscribe(node, payload)
+	case replication.Ack:
+		if t.feed != nil {
+			err = t.feed.Acked(node, payload, t.Host)
+			t.checkWaits()
+		}
+	case replication.Unsubscribe:
+		if t.feed != nil {
+			t.feed.Unsubscribe(node)
+		}
+	case forward:
+		err = t.forwarded(node, payload)
+	case sessionClosed:
+		err = t.remoteClosed(node, payload)
+	case reply:
+		err = t.replied(payload)
+	case replication.Publish:
+		if kind, channel, message, e := parsePublish(payload); e == nil {
+			t.hub.Publish(kind, channel, message)
+		}
+	default:
+		if t.feed == nil && node == t.follower.Primary() {
+			ready := t.follower.Ready()
+			err = t.follower.Frame(kind, payload, t.Now(), t.Host)
+			if t.follower.Ready() != ready {
+				t.Host.Changed(t)
+			}
+			t.applied()
+		}
+	}
+	if err != nil {
+		t.Log.Warn("frame refused", "db", uint64(t.record.ID), "node", node, "kind", kind, "err", err.Error())
+	}
+}
+
+// subscribe answers a replica that wants to follow.
+func (t *Tenant) subscribe(node string, payload []byte) error {
+	if t.feed == nil || t.record.CopyOn(node) == nil {
+		t.Host.Send(node, link.Live, frame(replication.NotPrimary, t.record.ID, nil))
+		return nil
+	}
+	snapshot, err := t.feed.Subscribe(node, payload, t.Host)
+	if err != nil || !snapshot {
+		return err
+	}
+	if t.sending == nil {
+		t.sending = make(map[string]int)
+	}
+	t.sending[node]++
+	this, from := t.sending[node], t.Engine.Position()
+	feed := t.feed
+	feed.Pin()
+	t.Host.SendSnapshot(t, node, func(sent bool) {
+		feed.Unpin()
+		if sent && t.feed == feed && t.sending[node] == this {
+			feed.SnapshotSent(node, from)
+		}
+	})
+	return nil
+}
+
+// applied lets go what was waiting for entries to be applied here.
+func (t *Tenant) applied() {
+	t.lag = max(0, t.Now()-t.Engine.Clock())
+	for s := range t.holding {
+		s.release()
+	}
+}
+
+// publish delivers a message to the subscribers here and behind the replicas,
+// and counts those here.
+func (t *Tenant) publish(kind command.Channel, channel, message []byte) (receivers int) {
+	if t.feed != nil {
+		t.feed.Publish(appendPublish(nil, kind, channel, message))
+		t.markDirty()
+	}
+	return t.hub.Publish(kind, channel, message)
+}
+
+// after calls fn on the loop in so many milliseconds.
+func (t *Tenant) after(ms int64, fn func()) *loop.Timer {
+	return t.Loop.After(time.Duration(ms)*time.Millisecond, fn)
+}
+
+// Disconnect closes all connections; what hasn't left yet never does.
+func (t *Tenant) Disconnect() {
+	for _, s := range t.sessions {
+		s.conn.Close()
+	}
+	t.replies = t.replies[:0]
+}
+
+// Close ends the tenant.
+func (t *Tenant) Close() {
+	t.Disconnect()
+	if t.feed == nil {
+		t.follower.Follow("", false, t.Now(), t.Host)
+	}
+}
+
+// replicaCopy is the content of a replica, as its follower changes it.
+type replicaCopy struct {
+	tenant *Tenant
+	into   *keyspace.Keyspace
+}
+
+func (c *replicaCopy) Position() (catalog.Position, uint64) {
+	return c.tenant.Engine.Position(), c.tenant.Engine.HistoryHash()
+}
+
+func (c *replicaCopy) Apply(e *journal.Entry, raw []byte, newer bool) error {
+	return c.tenant.Engine.Apply(e, raw, newer)
+}
+
+func (c *replicaCopy) Install(pos catalog.Position, hash uint64, clock int64) error {
+	c.into = c.tenant.Engine.Install(pos, hash, clock)
+	return nil
+}
+
+func (c *replicaCopy) Load(records []byte) error { return c.into.Load(records) }
+
+func (c *replicaCopy) Installed(complete catalog.Position) error {
+	c.into = nil
+	c.tenant.complete = complete
+	c.tenant.Host.Replaced(c.tenant)
+	return nil
+}
