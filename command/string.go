@@ -148,14 +148,13 @@ func bulkOrNull(out *resp.Writer, s []byte, found bool) {
 	}
 }
 
-// deadlineOption is an option about when a key expires: EX and its like.
+// deadlineOption is an option about when a key expires: one of EX and its
+// like, given once or, as Redis lets it, several times.
 type deadlineOption struct {
-	set bool // one was there
-	// keep, persist: KEEPTTL, PERSIST. Otherwise the words below.
-	keep, persist bool
-	arg           []byte
-	unit          timeUnit
-	absolute      bool
+	word     string // as it was given; empty for none
+	arg      []byte // of those that have one
+	unit     timeUnit
+	absolute bool
 }
 
 // timeUnit is how many milliseconds one has.
@@ -166,38 +165,30 @@ const (
 	inSeconds      timeUnit = 1000
 )
 
-// read takes an option if it is one, and reports false if it isn't.
-func (o *deadlineOption) read(args *Args) bool {
-	was := o.set
+// read takes an option if it is one, and reports false if it isn't. lasting
+// is the word without an argument that the command knows: KEEPTTL or PERSIST.
+func (o *deadlineOption) read(args *Args, lasting string) bool {
+	was := o.word
 	switch {
 	case args.Option("EX"):
-		o.unit = inSeconds
+		o.word, o.unit = "EX", inSeconds
 	case args.Option("PX"):
-		o.unit = inMilliseconds
+		o.word, o.unit = "PX", inMilliseconds
 	case args.Option("EXAT"):
-		o.unit, o.absolute = inSeconds, true
+		o.word, o.unit, o.absolute = "EXAT", inSeconds, true
 	case args.Option("PXAT"):
-		o.unit, o.absolute = inMilliseconds, true
+		o.word, o.unit, o.absolute = "PXAT", inMilliseconds, true
+	case args.Option(lasting):
+		o.word = lasting
 	default:
 		return false
 	}
-	o.set = true
-	o.arg = args.Next()
-	if was {
+	if o.word != lasting {
+		o.arg = args.Next()
+	}
+	if was != "" && was != o.word {
 		args.Fail(ErrSyntax)
 	}
-	return true
-}
-
-// flag takes an option without an argument that can't stand beside others.
-func (o *deadlineOption) flag(args *Args, word string, to *bool) bool {
-	if !args.Option(word) {
-		return false
-	}
-	if o.set {
-		args.Fail(ErrSyntax)
-	}
-	o.set, *to = true, true
 	return true
 }
 
@@ -240,7 +231,7 @@ func setWithOptions(db *keyspace.Tx, key, val []byte, args *Args, out *resp.Writ
 	var expire deadlineOption
 	for args.More() {
 		switch {
-		case expire.read(args), expire.flag(args, "KEEPTTL", &expire.keep):
+		case expire.read(args, "KEEPTTL"):
 		case !xx && args.Option("NX"):
 			nx = true
 		case !nx && args.Option("XX"):
@@ -255,10 +246,11 @@ func setWithOptions(db *keyspace.Tx, key, val []byte, args *Args, out *resp.Writ
 		return err
 	}
 	deadline := int64(0)
-	switch {
-	case expire.keep:
+	switch expire.word {
+	case "":
+	case "KEEPTTL":
 		deadline = keyspace.KeepDeadline
-	case expire.set:
+	default:
 		var err error
 		if deadline, err = expire.deadline(args, db.Now()); err != nil {
 			return err
@@ -335,7 +327,7 @@ func getex(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	key := args.Next()
 	var expire deadlineOption
 	for args.More() {
-		if !expire.read(args) && !expire.flag(args, "PERSIST", &expire.persist) {
+		if !expire.read(args, "PERSIST") {
 			return ErrSyntax
 		}
 	}
@@ -351,13 +343,13 @@ func getex(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 		return nil
 	}
 	deadline := int64(0)
-	if expire.set && !expire.persist {
+	if expire.word != "" && expire.word != "PERSIST" {
 		if deadline, err = expire.deadline(args, db.Now()); err != nil {
 			return err
 		}
 	}
 	out.Bulk(s)
-	if expire.set {
+	if expire.word != "" {
 		db.SetDeadline(key, deadline)
 	}
 	return nil
