@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"vecino/cli"
 	"vecino/node"
 	"vecino/region"
 )
@@ -19,6 +22,7 @@ func nodeCommand() *cobra.Command {
 		code  string
 		port  int
 		edges []string
+		log   func(io.Writer) *slog.Logger
 	)
 	c := &cobra.Command{
 		Use:   "node",
@@ -50,7 +54,7 @@ any Redis tool can be pointed at it:
 				}
 				cfg.Edges = append(cfg.Edges, prefix)
 			}
-			cfg.Logger = logger()
+			cfg.Logger = log(os.Stderr)
 			n, err := node.Start(cfg)
 			if err != nil {
 				return err
@@ -59,10 +63,11 @@ any Redis tool can be pointed at it:
 			return n.Close()
 		},
 	}
+	log = logFlag(c)
 	f := c.Flags()
 	f.StringVar(&cfg.ID, "id", "", "name of this node in the fleet, such as mad-1")
 	f.StringVar(&code, "region", "", "code of the region that it is in, such as mad")
-	f.StringVar(&cfg.State, "state", filepath.Join(stateHome(), "node"), "directory for everything that survives a restart")
+	f.StringVar(&cfg.State, "state", filepath.Join(cli.DefaultState(), "node"), "directory for everything that survives a restart")
 	f.StringVar(&cfg.Proxy, "listen", "", "host:port for edges, with PROXY headers; with --standalone for clients")
 	f.IntVar(&port, "port", 6379, "with --standalone: port on 127.0.0.1")
 	f.StringVar(&cfg.Link, "link", "", "host:port for other nodes")
