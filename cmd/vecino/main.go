@@ -29,9 +29,6 @@ func run(args []string) int {
 	return cli.Fail(os.Stderr, err, asJSON)
 }
 
-// version is what INFO and --version say.
-var version = "0.1.0"
-
 // command is `vecino` with all it can do. A subcommand is listed here and
 // lives in a file of its name.
 func command() *cobra.Command {

@@ -2,15 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"vecino/cli"
 	"vecino/node"
 	"vecino/region"
 )
@@ -22,7 +19,6 @@ func nodeCommand() *cobra.Command {
 		code  string
 		port  int
 		edges []string
-		log   func(io.Writer) *slog.Logger
 	)
 	c := &cobra.Command{
 		Use:   "node",
@@ -54,7 +50,7 @@ any Redis tool can be pointed at it:
 				}
 				cfg.Edges = append(cfg.Edges, prefix)
 			}
-			cfg.Logger = log(os.Stderr)
+			cfg.Logger = logger()
 			n, err := node.Start(cfg)
 			if err != nil {
 				return err
@@ -63,11 +59,11 @@ any Redis tool can be pointed at it:
 			return n.Close()
 		},
 	}
-	log = logFlag(c)
+	logFlag(c)
 	f := c.Flags()
 	f.StringVar(&cfg.ID, "id", "", "name of this node in the fleet, such as mad-1")
 	f.StringVar(&code, "region", "", "code of the region that it is in, such as mad")
-	f.StringVar(&cfg.State, "state", filepath.Join(cli.DefaultState(), "node"), "directory for everything that survives a restart")
+	f.StringVar(&cfg.State, "state", filepath.Join(stateHome(), "node"), "directory for everything that survives a restart")
 	f.StringVar(&cfg.Proxy, "listen", "", "host:port for edges, with PROXY headers; with --standalone for clients")
 	f.IntVar(&port, "port", 6379, "with --standalone: port on 127.0.0.1")
 	f.StringVar(&cfg.Link, "link", "", "host:port for other nodes")
@@ -75,7 +71,7 @@ any Redis tool can be pointed at it:
 	f.StringSliceVar(&cfg.Join, "join", nil, "host:port of others in the pool")
 	f.StringVar(&cfg.Admin, "admin", "", "host:port for /healthz and /metrics")
 	f.StringVar(&cfg.Fleet, "fleet", "", "URL of the fleet")
-	f.StringVar(&cfg.Token, "token", os.Getenv("VECINO_FLEET_TOKEN"), "token for the fleet (default $VECINO_FLEET_TOKEN)")
+	f.StringVar(&cfg.Token, "token", os.Getenv(fleetTokenVariable), "token for the fleet (default $"+fleetTokenVariable+")")
 	f.StringSliceVar(&edges, "edges", nil, "address prefixes from which PROXY headers are taken (default: this machine)")
 	f.StringVar(&cfg.Cert, "cert", "", "certificate of this node for links to others")
 	f.StringVar(&cfg.Key, "key", "", "its private key")
@@ -87,4 +83,3 @@ any Redis tool can be pointed at it:
 	f.StringVar(&cfg.Password, "password", "", "with --standalone: the database's password")
 	return c
 }
-
