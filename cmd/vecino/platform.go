@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -26,12 +27,12 @@ $` + edgeTokenVariable + `. A token in $` + userTokenVariable + ` is given the p
 	f := cmd.Flags()
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:7200", "host:port of the API")
 	f.StringVar(&c.Admin, "admin", "", "host:port of /healthz and /metrics")
-	f.StringVar(&c.Dir, "state", "", "directory of the embedded etcd and of the key that seals passwords")
+	f.StringVar(&c.Dir, "state", filepath.Join(stateHome(), "platform"), "directory of the embedded etcd and of the key that seals passwords")
 	f.StringSliceVar(&c.Etcd, "etcd", nil, "endpoints of an external etcd, instead of the embedded one")
 	f.StringVar(&c.Fleet, "fleet", "http://127.0.0.1:7100", "URL of the fleet's API")
 	f.IntVar(&c.LoopbackPort, "loopback-port", 0, "give databases loopback addresses with this port (a world on one machine)")
 	f.StringSliceVar(&regions, "regions", nil, "regions with loopback addresses, in an order that must not change")
-	logger := logFlag(cmd)
+	logFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if c.FleetToken, err = secret(fleetTokenVariable); err != nil {
 			return err
@@ -43,7 +44,7 @@ $` + edgeTokenVariable + `. A token in $` + userTokenVariable + ` is given the p
 		for _, r := range regions {
 			c.Regions = append(c.Regions, region.Code(r))
 		}
-		c.Logger = logger(cmd.ErrOrStderr())
+		c.Logger = logger()
 		return platform.Run(cmd.Context(), c)
 	}
 	return cmd

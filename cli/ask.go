@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/charmbracelet/huh"
+)
+
+// ErrAborted is returned when the person leaves a question with ctrl-C.
+var ErrAborted = errors.New("aborted; nothing was changed")
+
+// Choice is one answer of a question: what is shown and what it stands for.
+type Choice struct{ Title, Value string }
+
+// tallest is how many choices are shown at once; the rest scrolls.
+const tallest = 12
+
+// Input asks for a line of text.
+func (s *Session) Input(title string, check func(string) error) (answer string, err error) {
+	field := huh.NewInput().Title(title).Value(&answer)
+	if check != nil {
+		field = field.Validate(check)
+	}
+	err = s.ask(field)
+	answer = strings.TrimSpace(answer)
+	s.answered(title, answer, err)
+	return answer, err
+}
+
+// Select asks for one of some choices; preset is where it starts.
+func (s *Session) Select(title string, choices []Choice, preset string) (answer string, err error) {
+	answer = preset
+	err = s.ask(huh.NewSelect[string]().Title(title).Options(options(choices)...).Height(min(len(choices), tallest) + 1).Value(&answer))
+	s.answered(title, titles(choices, []string{answer}), err)
+	return answer, err
+}
+
+// MultiSelect asks for any of some choices; preset are those ticked at first.
+func (s *Session) MultiSelect(title string, choices []Choice, preset []string) (answer []string, err error) {
+	answer = preset
+	field := huh.NewMultiSelect[string]().Title(title).
+		Description("space selects, / filters, enter confirms").
+		Options(options(choices)...).Filterable(true).Height(min(len(choices), tallest) + 3).Value(&answer)
+	err = s.ask(field)
+	s.answered(title, titles(choices, answer), err)
+	return answer, err
+}
+
+// Confirm asks yes or no; no is preset.
+func (s *Session) Confirm(title string) (answer bool, err error) {
+	err = s.ask(huh.NewConfirm().Title(title).Value(&answer))
+	word := "No"
+	if answer {
+		word = "Yes"
+	}
+	s.answered(title, word, err)
+	return answer, err
+}
+
+// ask shows one question. A terminal that can't draw gets plain lines.
+func (s *Session) ask(field huh.Field) error {
+	form := huh.NewForm(huh.NewGroup(field)).WithInput(s.In).WithOutput(s.Out).WithShowHelp(false).
+		WithAccessible(os.Getenv("TERM") == "dumb")
+	err := form.Run()
+	if errors.Is(err, huh.ErrUserAborted) {
+		return ErrAborted
+	}
+	return err
+}
+
+// answered leaves a line of the question behind, since a form vanishes.
+func (s *Session) answered(title, answer string, err error) {
+	if err != nil {
+		return
+	}
+	if !strings.HasSuffix(title, "?") {
+		title = strings.TrimSuffix(title, ":") + ":"
+	}
+	fmt.Fprintln(s.Out, strings.TrimRight("? "+title+" "+answer, " "))
+}
+
+func options(choices []Choice) []huh.Option[string] {
+	list := make([]huh.Option[string], len(choices))
+	for i, c := range choices {
+		list[i] = huh.NewOption(c.Title, c.Value)
+	}
+	return list
+}
+
+func titles(choices []Choice, values []string) string {
+	var list []string
+	for _, c := range choices {
+		for _, v := range values {
+			if c.Value == v {
+				list = append(list, c.Title)
+			}
+		}
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,79 @@
+package redis
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vecino/api"
+	"vecino/cli"
+)
+
+func status(s *cli.Session) *cobra.Command {
+	var org string
+	cmd := &cobra.Command{
+		Use:   "status [name]",
+		Short: "Show a database and how it is in each region",
+		Long: `Show a database and how it is in each region.
+
+Position is the last write a region shows, as epoch:number; lag is how far it
+is behind the primary. An edge has no copy of its own: its connections go to
+the nearest region that has one.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	orgFlag(cmd, &org)
+	cmd.RunE = run(s, func(v verb) error {
+		name, err := v.name(org, "Select a database:")
+		if err != nil {
+			return err
+		}
+		d, err := v.platform.Database(v, org, name)
+		if err != nil {
+			return err
+		}
+		if v.JSON {
+			return v.PrintJSON(d)
+		}
+		names, err := v.titles()
+		if err != nil {
+			return err
+		}
+		printStatus(v, d, names)
+		return nil
+	})
+	return cmd
+}
+
+func printStatus(v verb, d api.Database, names map[api.Region]string) {
+	fields := [][2]string{
+		{"ID", fmt.Sprint(d.ID)},
+		{"Name", d.Name},
+		{"Organization", d.Organization},
+	}
+	if d.State != "ready" {
+		cli.Fields(v.Out, append(fields, [2]string{"State", d.State}))
+		return
+	}
+	cli.Fields(v.Out, append(fields, [][2]string{
+		{"Plan", fmt.Sprintf("%s (%s)", d.Plan, cli.Bytes(d.Limits.DataBytes))},
+		{"Primary Region", title(names, d.PrimaryRegion)},
+		{"Read Regions", join(d.ReplicaRegions)},
+		{"Eviction", cli.Yes(d.Eviction)},
+		{"Private Address", d.Address.String()},
+		{"URL", d.URL},
+	}...))
+	var rows [][]string
+	for _, e := range d.Endpoints {
+		row := []string{title(names, e.Region), e.Role, "-", hostOf(e.URL), "-", "-", "-", "-", "-", "-"}
+		if e.Role != api.ServedByEdge {
+			row = []string{
+				title(names, e.Region), e.Role, e.Node, hostOf(e.URL), string(e.State),
+				fmt.Sprintf("%d:%d", e.Applied.Epoch, e.Applied.Seq), fmt.Sprintf("%d ms", e.LagMS),
+				cli.Bytes(e.Bytes), fmt.Sprint(e.Keys), fmt.Sprint(e.Connections),
+			}
+		}
+		rows = append(rows, row)
+	}
+	fmt.Fprintln(v.Out)
+	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "Keys", "Connections"}, rows)
+}
