@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"math"
+	"math/big"
 	"strconv"
 	"time"
 
@@ -228,24 +229,34 @@ func isZero(b []byte) bool {
 
 // Timeout reads a number of seconds, 0 for no limit, as blocking commands
 // have it.
-func (a *Args) Timeout() time.Duration {
-	arg := a.Next()
+func (a *Args) Timeout() time.Duration { return a.timeoutOf(a.Next()) }
+
+// timeoutOf is Timeout for an argument that was read before.
+func (a *Args) timeoutOf(arg []byte) time.Duration {
 	if a.err != nil {
 		return 0
 	}
 	f, ok := ParseFloat(arg)
 	if !ok {
-		a.Fail(ErrTimeoutNotFloat)
-		return 0
+		// Redis reads it as a long double, which may be larger or smaller.
+		var wide *big.Float
+		if wide, ok = parseLongDouble(arg); !ok {
+			a.Fail(ErrTimeoutNotFloat)
+			return 0
+		}
+		if f, _ = wide.Float64(); f == 0 {
+			f = math.Copysign(math.SmallestNonzeroFloat64, float64(wide.Sign()))
+		}
 	}
 	// Redis counts in whole milliseconds and never rounds down to "no limit".
+	// What doesn't fit in 64 bits is negative there.
 	ms := math.Ceil(f * 1000)
 	switch {
-	case ms > math.MaxInt64:
-		a.Fail(ErrTimeoutRange)
-		return 0
-	case ms < 0:
+	case ms < 0 || ms >= 1<<63:
 		a.Fail(ErrTimeoutNegative)
+		return 0
+	case ms > 1<<63-1<<41: // with the time of the clock added, it doesn't fit
+		a.Fail(ErrTimeoutRange)
 		return 0
 	}
 	return time.Duration(min(ms, maxTimeout)) * time.Millisecond

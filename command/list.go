@@ -293,7 +293,9 @@ func lmpop(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 }
 
 func blmpop(db *keyspace.Tx, args *Args, out *resp.Writer) error {
-	timeout, keys, end, count := args.Timeout(), args.NumKeys(), args.End(), args.popCount()
+	wait := args.Next()
+	keys, end, count := args.NumKeys(), args.End(), args.popCount()
+	timeout := args.timeoutOf(wait) // what is wrong with it is said last
 	if err := args.Err(); err != nil {
 		return err
 	}
@@ -530,7 +532,7 @@ func linsert(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 }
 
 func lrem(db *keyspace.Tx, args *Args, out *resp.Writer) error {
-	key, count, element := args.Next(), args.SignedCount(), args.Next()
+	key, count, element := args.Next(), args.Int(), args.Next()
 	if err := args.Err(); err != nil {
 		return err
 	}
@@ -538,7 +540,7 @@ func lrem(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	if err != nil {
 		return err
 	}
-	out.Int(int64(list.Remove(element, int(count))))
+	out.Int(int64(list.Remove(element, int(max(count, -math.MaxInt64)))))
 	return nil
 }
 

@@ -20,13 +20,21 @@ func (a *Args) Cursor() uint64 {
 	if a.err != nil {
 		return 0
 	}
-	// Redis reads it with strtoul, for which no digits at all are 0.
+	// Redis reads it with strtoul, for which nothing at all is 0 and which
+	// counts negative numbers down from the largest.
 	if len(arg) == 0 {
 		return 0
 	}
-	n, err := strconv.ParseUint(string(arg), 10, 64)
+	digits, negative := arg, arg[0] == '-'
+	if negative || arg[0] == '+' {
+		digits = arg[1:]
+	}
+	n, err := strconv.ParseUint(string(digits), 10, 64)
 	if err != nil {
 		a.Fail(ErrCursor)
+	}
+	if negative {
+		return -n
 	}
 	return n
 }

@@ -588,7 +588,9 @@ func zmpop(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 }
 
 func bzmpop(db *keyspace.Tx, args *Args, out *resp.Writer) error {
-	timeout, keys, from, count := args.Timeout(), args.NumKeys(), args.side(), args.popCount()
+	wait := args.Next()
+	keys, from, count := args.NumKeys(), args.side(), args.popCount()
+	timeout := args.timeoutOf(wait) // what is wrong with it is said last
 	if err := args.Err(); err != nil {
 		return err
 	}
