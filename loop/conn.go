@@ -247,6 +247,9 @@ func (c *Conn) readable(what readiness) {
 		}
 		return
 	}
+	if c.inAgain {
+		return // what is there comes first, even before the peer's end
+	}
 	if c.in == nil {
 		c.readShared(nil)
 		return

@@ -28,9 +28,9 @@ const (
 type status uint8
 
 const (
-	done   status = iota // or as much as there was room for
-	again                // nothing now
-	ended                // the peer sends no more
+	done  status = iota // or as much as there was room for
+	again               // nothing now
+	ended               // the peer sends no more
 	failed
 )
 

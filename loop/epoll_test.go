@@ -1,0 +1,5 @@
+//go:build linux && !portableloop
+
+package loop
+
+const portableLoop = false

@@ -1,0 +1,5 @@
+//go:build portableloop || !linux
+
+package loop
+
+const portableLoop = true
