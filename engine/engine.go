@@ -35,10 +35,11 @@ type Log interface {
 	Err() error
 }
 
-// Sink hears of every entry as soon as it has been made or applied. The bytes
-// are valid during the call; the lock of the database is held.
+// Sink hears of every entry as soon as it has been made or applied, with the
+// hash of the history up to it. The bytes are valid during the call; the lock
+// of the database is held.
 type Sink interface {
-	Entry(pos catalog.Position, raw []byte)
+	Entry(pos catalog.Position, raw []byte, hash uint64)
 }
 
 // Config is what a DB is opened with.
@@ -151,6 +152,10 @@ func (db *DB) Run(r *Request) *Parked {
 		return nil
 	}
 	var block *command.Block
+	if err == ErrElsewhere {
+		r.Out.Buf = r.Out.Buf[:start]
+		return elsewhere
+	}
 	if errors.As(err, &block) {
 		r.Out.Buf = r.Out.Buf[:start]
 		if r.Wait == nil {
@@ -162,6 +167,13 @@ func (db *DB) Run(r *Request) *Parked {
 	db.fail(r.Out, start, err)
 	return nil
 }
+
+// ErrElsewhere is returned by a Client whose command waits for something that
+// isn't a key, such as WAIT for replicas. The client sees to the reply.
+var ErrElsewhere = errors.New("the client waits for something else than a key")
+
+// elsewhere is what Run returns for ErrElsewhere. It can't be unparked.
+var elsewhere = &Parked{gone: true}
 
 // fail takes back what a handler wrote and answers with its error.
 func (db *DB) fail(out *resp.Writer, start int, err error) {
@@ -267,7 +279,7 @@ func (db *DB) store(raw []byte) {
 	db.hash = journal.Hash(db.hash, raw)
 	db.stats.EntryBytes += uint64(len(raw))
 	if db.sink != nil {
-		db.sink.Entry(db.pos, raw)
+		db.sink.Entry(db.pos, raw, db.hash)
 	}
 }
 

@@ -32,7 +32,6 @@ type Feed struct {
 	db     catalog.ID
 	ring   ring
 	head   catalog.Position
-	hash   uint64
 	subs   map[string]*sub
 	script []step // what live replicas get at the next Flush, in order
 }
@@ -69,23 +68,31 @@ const (
 // NewFeed makes the feed of a database whose last entry is at pos. It keeps
 // about keep bytes of entries for replicas that were away.
 func NewFeed(db catalog.ID, pos catalog.Position, hash uint64, keep int) *Feed {
-	return &Feed{db: db, head: pos, hash: hash, ring: ring{keep: keep, base: pos, baseHash: hash}, subs: make(map[string]*sub)}
+	return &Feed{db: db, head: pos, ring: ring{keep: keep, base: pos, baseHash: hash}, subs: make(map[string]*sub)}
+}
+
+// SetKeep changes how many bytes of entries are kept: none for a database
+// without replicas.
+func (f *Feed) SetKeep(bytes int) {
+	f.ring.keep = bytes
+	f.ring.trim()
 }
 
 // Head is the position of the last entry.
 func (f *Feed) Head() catalog.Position { return f.head }
 
 // Entry takes the entry that was just made. Nothing is sent before Flush.
-func (f *Feed) Entry(pos catalog.Position, raw []byte) {
-	f.ring.append(pos, raw)
+func (f *Feed) Entry(pos catalog.Position, raw []byte, hash uint64) {
 	f.head = pos
-	f.hash = journal.Hash(f.hash, raw)
-	if n := len(f.script); len(f.subs) > 0 && (n == 0 || !f.script[n-1].entries) {
+	f.ring.append(pos, raw, hash)
+	if len(f.subs) == 0 {
+		return
+	}
+	if n := len(f.script); n == 0 || !f.script[n-1].entries {
 		f.script = append(f.script, step{entries: true})
 	}
-	if n := len(f.script); n > 0 && f.script[n-1].entries {
-		f.script[n-1].frame = append(f.script[n-1].frame, raw...)
-	}
+	last := &f.script[len(f.script)-1]
+	last.frame = append(last.frame, raw...)
 }
 
 // Publish takes a message for the subscribers behind all live replicas. It
@@ -252,12 +259,12 @@ type chunk struct {
 
 const chunkBytes = 32 << 10
 
-func (r *ring) append(pos catalog.Position, raw []byte) {
-	hash := r.baseHash
-	n := len(r.chunks)
-	if n > 0 {
-		hash = r.chunks[n-1].hash
+func (r *ring) append(pos catalog.Position, raw []byte, hash uint64) {
+	if r.keep == 0 && r.pins == 0 {
+		r.base, r.baseHash = pos, hash
+		return
 	}
+	n := len(r.chunks)
 	if n == 0 || len(r.chunks[n-1].raw)+len(raw) > chunkBytes {
 		size := min(chunkBytes, max(512, 2*r.bytes)) // a database that is hardly written keeps little
 		r.chunks = append(r.chunks, chunk{raw: make([]byte, 0, max(size, len(raw)))})
@@ -265,7 +272,7 @@ func (r *ring) append(pos catalog.Position, raw []byte) {
 	}
 	c := &r.chunks[n-1]
 	c.raw = append(c.raw, raw...)
-	c.last, c.hash = pos, journal.Hash(hash, raw)
+	c.last, c.hash = pos, hash
 	r.bytes += len(raw)
 	if r.bytes > r.keep {
 		r.trim()
@@ -273,7 +280,7 @@ func (r *ring) append(pos catalog.Position, raw []byte) {
 }
 
 func (r *ring) trim() {
-	for r.pins == 0 && r.bytes > r.keep && len(r.chunks) > 1 {
+	for r.pins == 0 && r.bytes > r.keep && len(r.chunks) > 0 && (r.keep == 0 || len(r.chunks) > 1) {
 		c := &r.chunks[0]
 		r.base, r.baseHash = c.last, c.hash
 		r.bytes -= len(c.raw)

@@ -148,6 +148,11 @@ func (t *Tenant) Update(rec catalog.Database) {
 	}
 	if primary.Node == t.Host.Node() {
 		t.becomePrimary(rec.Epoch)
+		keep := 0
+		if len(rec.Copies) > 1 {
+			keep = ringBytes
+		}
+		t.feed.SetKeep(keep)
 		return
 	}
 	if t.feed != nil {
