@@ -75,6 +75,7 @@ const (
 const (
 	ErrExpireNX     = Error("ERR NX and XX, GT or LT options at the same time are not compatible")
 	ErrExpireGTLT   = Error("ERR GT and LT options at the same time are not compatible")
+	ErrIntRange     = Error("ERR value is out of range, value must between -2147483648 and 2147483647")
 	ErrSameObject   = Error("ERR source and destination objects are the same")
 	ErrNoLFU        = Error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
 	ErrDecrOverflow = Error("ERR decrement would overflow")
@@ -86,7 +87,7 @@ const (
 // Of connections and the server.
 const (
 	ErrProtoNotInteger  = Error("ERR Protocol version is not an integer or out of range")
-	ErrHelloNoAuth      = Error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+	ErrHelloNoAuth      = Error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 	ErrClientName       = Error("ERR Client names cannot contain spaces, newlines or special characters.")
 	ErrClientID         = Error("ERR Invalid client ID")
 	ErrClientIDPositive = Error("ERR client-id should be greater than 0")
@@ -127,6 +128,12 @@ func noSuchUser(name []byte) error { return Error("ERR No such user '" + string(
 // connection that listens to channels.
 func NotWhileSubscribed(r *Row) error {
 	return Error("ERR Can't execute '" + r.full + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+}
+
+// ExecRefused is the reply to an EXEC that was refused for itself: it ends the
+// transaction.
+func ExecRefused(err error) error {
+	return Error("EXECABORT Transaction discarded because of: " + strings.TrimPrefix(Reply(err), "ERR "))
 }
 
 // UnknownConfig is the reply to CONFIG SET of a parameter that there isn't.

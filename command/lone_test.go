@@ -257,7 +257,11 @@ func (c *client) run(argv [][]byte) (waits bool) {
 	default:
 		return c.call(row, argv)
 	}
-	if c.multi {
+	switch {
+	case strings.EqualFold(string(argv[0]), "EXEC"):
+		_ = c.Discard()
+		err = command.ExecRefused(err)
+	case c.multi:
 		c.dirty = true
 	}
 	c.out.Error(command.Reply(err))
@@ -344,7 +348,10 @@ func (c *client) DB() int { return c.db }
 
 func (c *client) Select(db int) { c.db = db }
 
-func (c *client) Quit() { c.closed = true }
+func (c *client) Quit() {
+	c.closed = true
+	c.listener.Close()
+}
 
 func (c *client) Reset(out *resp.Writer) {
 	if c.multi {
@@ -408,9 +415,6 @@ func (c *client) Watch(keys [][]byte) error {
 
 func (c *client) changed(w watched) bool {
 	view := c.lone.ks.View(w.db, c.lone.now, c.lone.rng)
-	if !w.exists && view.Kind(w.key) == keyspace.None {
-		return false
-	}
 	return c.lone.ks.ChangedSince(w.db, w.key, w.seq) || w.exists && view.Kind(w.key) == keyspace.None
 }
 

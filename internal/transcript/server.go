@@ -191,8 +191,20 @@ func StartRedis(t *testing.T, args ...string) *Redis {
 
 func (r *Redis) dial(string) (net.Conn, error) { return net.Dial("tcp", r.Addr) }
 
-// Do sends a command on a connection that no script uses.
-func (r *Redis) Do(argv ...string) resp.Value { return r.control.Do("", argv).Value }
+// Do sends a command on a connection that no script uses. Scripts may have
+// closed it all the same.
+func (r *Redis) Do(argv ...string) resp.Value {
+	answer := r.control.Do("", argv)
+	if answer.Closed {
+		r.control.close()
+		clear(r.control.conns)
+		answer = r.control.Do("", argv)
+	}
+	if answer.Closed {
+		r.control.t.Fatalf("%q: the server has closed the connection twice", argv)
+	}
+	return answer.Value
+}
 
 // Player returns a player on the emptied server. Players of one server can't
 // be used at the same time.
