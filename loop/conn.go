@@ -165,8 +165,9 @@ func (c *Conn) Again() {
 }
 
 // Expect is called inside Data, which will use nothing more until it is
-// offered n bytes in all. Memory for a long command can then be had at once and its
-// bytes be read to where they stay, and Data isn't called before they are there.
+// offered n bytes, counted from the first that it leaves (0: any more). Memory
+// for a long command can then be had at once and its bytes be read to where they
+// stay, and Data isn't called before they are there.
 func (c *Conn) Expect(n int) { c.need = n }
 
 // Prepare gives Out a buffer of the loop's if it has none, as it always has

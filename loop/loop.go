@@ -24,8 +24,8 @@
 // Except where it says otherwise, everything here is for the loop's own
 // thread: inside Handler's methods, BeforeFlush, timers and posted functions.
 //
-// On Linux a loop is an epoll instance on a locked thread; reasons and figures
-// are in docs/decisions. Elsewhere (and with the build tag portableloop, to test it)
+// On Linux a loop is an epoll instance on a locked thread; DESIGN.md beside
+// this file has reasons and figures. Elsewhere (and with the build tag portableloop, to test it)
 // the same Loop is fed by two goroutines a connection.
 package loop
 
@@ -297,6 +297,9 @@ func (l *Loop) NowMS() int64 { return l.now.UnixMilli() }
 
 // Len is how many connections are on the loop. Any goroutine may ask.
 func (l *Loop) Len() int { return int(l.count.Load()) }
+
+// Each calls fn for every connection on the loop, in no particular order.
+func (l *Loop) Each(fn func(c *Conn)) { l.conns.each(fn) }
 
 // Add has the loop Adopt fd, from any goroutine. When it returns false the loop
 // is closed, and so is fd.
