@@ -93,8 +93,16 @@ func ask(conn net.Conn, in *resp.Reader, batch [][]string) (replies []resp.Value
 // depends on the hash and on the encoding.
 const unfinished = "a scan that goes on"
 
-// canonical is a reply as text, with that left out which chance decides.
+// canonical is a reply as text, with that left out which chance decides. A
+// score of -0, which Redis keeps in big sorted sets and loses in small ones,
+// is 0.
 func canonical(name string, v resp.Value) string {
+	text := inOrder(name, v)
+	text = strings.ReplaceAll(text, `"-0"`, `"0"`)
+	return strings.ReplaceAll(text, "(double) -0\n", "(double) 0\n")
+}
+
+func inOrder(name string, v resp.Value) string {
 	each := 1
 	switch name {
 	case "HGETALL", "HSCAN", "ZSCAN":
@@ -105,7 +113,7 @@ func canonical(name string, v resp.Value) string {
 			return fmt.Sprintf("%c with %d", v.Kind, len(v.Elems))
 		}
 	default:
-		return v.String()
+		return v.String() + "\n"
 	}
 	if strings.HasSuffix(name, "SCAN") && len(v.Elems) == 2 {
 		if v.Elems[0].Str != "0" {
@@ -119,7 +127,7 @@ func canonical(name string, v resp.Value) string {
 	groups := slices.Collect(slices.Chunk(v.Elems, each))
 	slices.SortFunc(groups, func(a, b []resp.Value) int { return strings.Compare(a[0].String(), b[0].String()) })
 	v.Elems = slices.Concat(groups...)
-	return v.String()
+	return v.String() + "\n"
 }
 
 // commandGenerator makes up commands.
@@ -297,7 +305,7 @@ func (g *commandGenerator) sensible() []string {
 			cmd("LPUSH", l, g.many(4, g.word)), cmd("RPUSH", l, g.many(9, g.word)), cmd("RPUSH", l, g.many(9, g.word)), cmd("LPUSHX", l, g.many(3, g.word)), cmd("RPUSHX", l, w),
 			cmd("LPOP", l, g.maybe(g.int())), cmd("RPOP", l, g.maybe(g.int())), cmd("LLEN", l), cmd("LINDEX", l, g.int()), cmd("LRANGE", l, g.int(), g.int()),
 			cmd("LRANGE", l, "0", "-1"), cmd("LSET", l, g.int(), w), cmd("LINSERT", l, g.of("BEFORE", "after", "x"), g.word(), w), cmd("LREM", l, g.int(), w),
-			cmd("LTRIM", l, g.of("0", g.int()), g.of("-1", g.int())), cmd("LPOS", l, w, g.maybe("RANK", g.int()), g.maybe("COUNT", g.int()), g.maybe("MAXLEN", g.int())),
+			cmd("LTRIM", l, g.of("0", g.int()), g.of("-1", g.int())), cmd("LPOS", l, w, g.maybe("RANK", g.of("1", "-1", "2", "-2", "0", "x", "")), g.maybe("COUNT", g.int()), g.maybe("MAXLEN", g.int())),
 			cmd("RPOPLPUSH", l, g.key("l")), cmd("LMOVE", l, g.key("l"), end(), end()), cmd("LMPOP", g.numbered("l"), end(), g.maybe("COUNT", g.int())),
 			cmd("BLPOP", l, g.key("l"), g.of("0", g.float())), cmd("BRPOP", l, g.of("0", g.float())), cmd("BLMOVE", l, g.key("l"), end(), end(), g.of("0", g.float())),
 			cmd("BRPOPLPUSH", l, g.key("l"), g.of("0", g.float())), cmd("BLMPOP", g.of("0", g.float()), g.numbered("l"), end(), g.maybe("COUNT", g.int())),

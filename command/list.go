@@ -579,7 +579,7 @@ func (a *Args) position() position {
 		case a.Left() < 2:
 			a.Fail(ErrSyntax)
 		case a.Option("RANK"):
-			if p.rank = a.SignedCount(); p.rank == 0 {
+			if p.rank = a.Int(); p.rank == 0 {
 				a.Fail(ErrRankZero)
 			}
 		case a.Option("COUNT"):

@@ -2,6 +2,7 @@ package command
 
 import (
 	"math"
+	"strconv"
 
 	"vecino/keyspace"
 	"vecino/resp"
@@ -462,18 +463,28 @@ func zscan(db *keyspace.View, args *Args, out *resp.Writer) error {
 	if err := args.Err(); err != nil {
 		return err
 	}
+	small := db.Encoding(key) == "listpack"
 	scanReply(out, func(elements *resp.Writer) (next uint64, n int) {
 		var digits [32]byte
 		next = set.Scan(cursor, scan.Count, func(member []byte, score float64) {
 			if scan.Matches(member) {
 				elements.Bulk(member)
-				elements.Bulk(resp.FormatDouble(digits[:0], score)) // a string in both protocols
+				elements.Bulk(scannedScore(digits[:0], score, small)) // a string in both protocols
 				n += 2
 			}
 		})
 		return next, n
 	})
 	return nil
+}
+
+// scannedScore appends a score as ZSCAN shows it. Redis keeps whole numbers as
+// such in small sorted sets, so there they never come with an exponent.
+func scannedScore(dst []byte, score float64, small bool) []byte {
+	if small && math.Abs(score) <= 1<<62 && score == math.Trunc(score) {
+		return strconv.AppendInt(dst, int64(score), 10)
+	}
+	return resp.FormatDouble(dst, score)
 }
 
 // side is one of the two sides of a sorted set.

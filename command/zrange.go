@@ -49,7 +49,7 @@ func (a *Args) rangeOf(by by, down, stored bool) zrange {
 			r.scores = true
 		case a.Left() >= 3 && a.Option("LIMIT"):
 			r.offset, r.limit = a.Int(), a.Int()
-		case free && a.Option("REV"):
+		case free && !r.down && a.Option("REV"):
 			r.down = true
 		case r.by == byAny && a.Option("BYLEX"):
 			r.by = byLex

@@ -75,8 +75,10 @@ func (tx *Tx) ZSet(key []byte) (ZSet, error) {
 }
 
 // Set gives member a score, which is a number, and reports whether the member
-// is new, and whether it is new or has another score than before.
+// is new, and whether it is new or has another score than before. A score of
+// -0 is kept as 0.
 func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
+	score += 0
 	if z.e == nil || z.e.dead {
 		z.own(ZSetKind)
 		z.z = z.e.obj.(*value.ZSet)
