@@ -93,20 +93,23 @@ func (a *Args) Take(n int) [][]byte {
 }
 
 // Pairs reads what is left as pairs. An odd number is an error of arity.
+//
+// It is small so that it is inlined: else ranging over it would allocate.
 func (a *Args) Pairs() iter.Seq2[[]byte, []byte] {
-	rest := a.argv[a.next:]
-	a.next = len(a.argv)
-	if len(rest)%2 != 0 {
-		a.Fail(wrongArityOf(a.argv[0]))
-		rest = nil
-	}
+	rest := a.evenRest()
 	return func(yield func(k, v []byte) bool) {
-		for i := 0; i < len(rest); i += 2 {
-			if !yield(rest[i], rest[i+1]) {
-				return
-			}
+		for i := 0; i < len(rest) && yield(rest[i], rest[i+1]); i += 2 {
 		}
 	}
+}
+
+func (a *Args) evenRest() [][]byte {
+	rest := a.Rest()
+	if len(rest)%2 != 0 {
+		a.Fail(wrongArityOf(a.argv[0]))
+		return nil
+	}
+	return rest
 }
 
 // Option reads the next argument if it is the given word, in any case; word
