@@ -100,7 +100,7 @@ var serverRows = []Row{
 	{
 		Name: "LOLWUT", Usage: "[VERSION version]", Since: "5.0.0", Group: ServerGroup,
 		Summary: "Shows a street, and the version.", Complexity: "O(1)",
-		Arity: AtLeast(1), Traits: Fast, Conn: lolwut,
+		Arity: AtLeast(1), Traits: Fast, Read: lolwut,
 	},
 	{
 		Name: "MEMORY", Since: "4.0.0", Group: ServerGroup,
@@ -208,7 +208,7 @@ const street = `
  ==========================
  The one next door. Redis ver. ` + RedisVersion + "\n"
 
-func lolwut(_ Client, args *Args, out *resp.Writer) error {
+func lolwut(_ *keyspace.View, args *Args, out *resp.Writer) error {
 	if args.Left() >= 2 && args.Option("VERSION") {
 		args.Int()
 		if err := args.Err(); err != nil {
