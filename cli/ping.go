@@ -15,11 +15,12 @@ import (
 	"vecino/api"
 )
 
-// Bounds of waiting for a database to answer.
+// ReadyTimeout bounds how long a new database may take to answer.
+const ReadyTimeout = 10 * time.Second
+
 const (
-	readyTimeout = 10 * time.Second
-	pingTimeout  = 2 * time.Second
-	pingPause    = 3 * time.Millisecond
+	pingTimeout = 2 * time.Second
+	pingPause   = 3 * time.Millisecond
 )
 
 // Ready is how long after the start each region answered.
@@ -40,7 +41,7 @@ var errNoWay = errors.New("not reachable from this machine")
 // WaitReady sends PING through every endpoint until it is answered. A region
 // whose network this machine isn't on is left out of the result.
 func WaitReady(ctx context.Context, endpoints []api.Endpoint, start time.Time) (Ready, error) {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ReadyTimeout)
 	defer cancel()
 	var (
 		tasks sync.WaitGroup
@@ -69,7 +70,7 @@ func WaitReady(ctx context.Context, endpoints []api.Endpoint, start time.Time) (
 		}
 	}
 	if len(silent) > 0 {
-		return ready, fmt.Errorf("no answer within %s from %s", readyTimeout, strings.Join(silent, ", "))
+		return ready, fmt.Errorf("there was no answer within %s from %s", ReadyTimeout, strings.Join(silent, ", "))
 	}
 	return ready, nil
 }

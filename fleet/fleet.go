@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -270,6 +271,7 @@ func (f *Fleet) place(ctx context.Context, d catalog.Database, primary region.Co
 		for _, r := range regionsOf(nodes) {
 			codes = append(codes, string(r.Code))
 		}
+		slices.Sort(codes)
 		return d, api.Unknown("region", string(missing.Region), codes)
 	}
 	if repeated, ok := errors.AsType[placement.Repeated](err); ok {

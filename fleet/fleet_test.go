@@ -138,8 +138,8 @@ func TestWhatDoesNotExistIsRefusedWithTheChoices(t *testing.T) {
 		mistake func(*api.FleetCreate)
 		choices []string
 	}{
-		{"primary region", func(r *api.FleetCreate) { r.PrimaryRegion = "xyz" }, []string{"ams", "mad", "scl", "gru"}},
-		{"region without a node", func(r *api.FleetCreate) { r.ReplicaRegions = []api.Region{"syd"} }, []string{"ams", "mad", "scl", "gru"}},
+		{"primary region", func(r *api.FleetCreate) { r.PrimaryRegion = "xyz" }, []string{"ams", "gru", "mad", "scl"}},
+		{"region without a node", func(r *api.FleetCreate) { r.ReplicaRegions = []api.Region{"syd"} }, []string{"ams", "gru", "mad", "scl"}},
 		{"plan", func(r *api.FleetCreate) { r.Plan = "gold" }, []string{"Free", "Pay-as-you-go", "Fixed 250MB", "Fixed 1GB", "Fixed 5GB", "Fixed 10GB", "Fixed 50GB"}},
 		{"primary among replicas", func(r *api.FleetCreate) { r.ReplicaRegions = []api.Region{"mad"} }, nil},
 		{"replica twice", func(r *api.FleetCreate) { r.ReplicaRegions = []api.Region{"gru", "gru"} }, nil},

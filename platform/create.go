@@ -240,6 +240,7 @@ func (p *Platform) checkRegions(ctx context.Context, primary api.Region, replica
 	for i, r := range regions {
 		codes[i] = string(r.Code)
 	}
+	slices.Sort(codes)
 	for i, r := range append([]api.Region{primary}, replicas...) {
 		switch {
 		case !slices.Contains(codes, string(r)):

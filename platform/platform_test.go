@@ -236,7 +236,7 @@ func TestOneNameCanBeHadOnce(t *testing.T) {
 
 func TestMistakesListTheChoicesAndLeaveNothing(t *testing.T) {
 	w := open(t)
-	codes := []string{"ams", "mad", "scl", "gru"} // by name
+	codes := []string{"ams", "gru", "mad", "scl"}
 	names := []string{"Free", "Pay-as-you-go", "Fixed 250MB", "Fixed 1GB", "Fixed 5GB", "Fixed 10GB", "Fixed 50GB"}
 	for _, c := range []struct {
 		name    string

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -93,5 +94,6 @@ func (v verb) endpoint(org, region string) (*url.URL, error) {
 	if region == "" {
 		return nil, &api.Error{Code: api.Unavailable, Field: "region", Message: fmt.Sprintf("the primary region %s has no edge to connect from; name another with --region", d.PrimaryRegion), Choices: choices}
 	}
+	slices.Sort(choices)
 	return nil, api.Unknown("region", region, choices)
 }

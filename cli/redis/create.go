@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"strings"
@@ -56,9 +57,12 @@ all: run it again if it failed.`,
 		}
 		answered := time.Now()
 		ready, waitErr := cli.WaitReady(v, d.Endpoints, answered)
-		total := answered.Sub(start) + ready.Slowest()
+		if waitErr == nil {
+			d, waitErr = v.allLive(d)
+		}
+		total := time.Since(start)
 		if waitErr != nil {
-			waitErr = fmt.Errorf("database %s was created, but there was %w; look at `vecino redis status %s`", d.Name, waitErr, d.Name)
+			waitErr = fmt.Errorf("database %s was created, but %w; look at `vecino redis status %s`", d.Name, waitErr, d.Name)
 		}
 		if v.JSON {
 			if err := v.PrintJSON(createdJSON{d, milliseconds(total), milliseconds(answered.Sub(start)), readyJSON(ready)}); err != nil {
@@ -77,6 +81,38 @@ all: run it again if it failed.`,
 		return nil
 	})
 	return cmd
+}
+
+// allLive waits until each copy of a new database has begun to answer itself,
+// and not through another. There is nothing to copy yet, so it is soon.
+func (v verb) allLive(d api.Database) (api.Database, error) {
+	deadline := time.NewTimer(cli.ReadyTimeout)
+	defer deadline.Stop()
+	pause := time.NewTicker(livePause)
+	defer pause.Stop()
+	for {
+		now, err := v.platform.Database(v, d.Organization, d.Name)
+		if err != nil {
+			return d, err
+		}
+		d = now
+		var waiting []string
+		for _, e := range d.Endpoints {
+			if e.Role != api.ServedByEdge && e.State != "live" {
+				waiting = append(waiting, string(e.Region))
+			}
+		}
+		if len(waiting) == 0 {
+			return d, nil
+		}
+		select {
+		case <-v.Done():
+			return d, context.Cause(v)
+		case <-deadline.C:
+			return d, fmt.Errorf("%s not live within %s", strings.Join(waiting, ", "), cli.ReadyTimeout)
+		case <-pause.C:
+		}
+	}
 }
 
 // createdJSON is the answer of create with --json: the database, and how long

@@ -97,12 +97,24 @@ func (o *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&o.plan, "plan", "", "plan, by name or id")
 	f.BoolVar(&o.enable, "enable-eviction", false, "remove keys when the plan's size is reached")
 	f.BoolVar(&o.disable, "disable-eviction", false, "refuse writes when the plan's size is reached")
-	cmd.MarkFlagsMutuallyExclusive("replica-regions", "no-replicas")
-	cmd.MarkFlagsMutuallyExclusive("enable-eviction", "disable-eviction")
+}
+
+// check refuses flags that contradict each other.
+func (o *settings) check(cmd *cobra.Command) error {
+	switch {
+	case o.noReplicas && cmd.Flags().Changed("replica-regions"):
+		return fmt.Errorf("--replica-regions and --no-replicas can't both be given")
+	case o.enable && o.disable:
+		return fmt.Errorf("--enable-eviction and --disable-eviction can't both be given")
+	}
+	return nil
 }
 
 // saysReplicas reports whether the flags settle the replica regions, and how.
 func (o *settings) saysReplicas(cmd *cobra.Command) (regions []api.Region, said bool, err error) {
+	if err := o.check(cmd); err != nil {
+		return nil, false, err
+	}
 	if !cmd.Flags().Changed("replica-regions") {
 		return []api.Region{}, o.noReplicas, nil
 	}
@@ -157,6 +169,7 @@ func checkRegions(known []api.RegionInfo, named ...api.Region) error {
 			for _, k := range known {
 				choices = append(choices, string(k.Code))
 			}
+			slices.Sort(choices)
 			return api.Unknown("region", string(r), choices)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // which goes on whether or not somebody watches.
 const (
 	liveTimeout = 2 * time.Minute
-	livePause   = 30 * time.Millisecond
+	livePause   = 10 * time.Millisecond
 )
 
 func update(s *cli.Session) *cobra.Command {
