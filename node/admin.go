@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,10 @@ func (n *Node) adminHandler() http.Handler {
 	mux.Handle("/", httpd.Admin(n.healthy, reg))
 	if n.cfg.World {
 		mux.HandleFunc("PUT /world", n.putWorld)
+	}
+	if n.cfg.Profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	}
 	return mux
 }

@@ -81,6 +81,10 @@ type Config struct {
 	// World makes the node take the simulated distances that PUT /world brings.
 	World bool
 
+	// Profile lets who can reach Admin take profiles, under /debug/pprof/. They
+	// show what the process does and holds, so leave it off where others can.
+	Profile bool
+
 	// Standalone serves one database without a header; Password is its
 	// password, empty for none.
 	Standalone bool

@@ -79,6 +79,7 @@ any Redis tool can be pointed at it:
 	f.IntVar(&cfg.Loops, "loops", 0, "event loops (default: one a core)")
 	f.Int64Var(&cfg.CheckpointBytes, "checkpoint-bytes", 256<<20, "journal that may come together before databases are written out")
 	f.BoolVar(&cfg.World, "world", false, "take simulated distances from PUT /world on the admin address")
+	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
 	f.BoolVar(&cfg.Standalone, "standalone", false, "serve one database to plain connections")
 	f.StringVar(&cfg.Password, "password", "", "with --standalone: the database's password")
 	return c
