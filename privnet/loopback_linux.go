@@ -223,3 +223,10 @@ func (l *Loopback) Close() error {
 	}
 	return nil
 }
+
+// resetFD closes a socket with a reset. That it can't be set to do so leaves
+// closing it.
+func resetFD(fd int) {
+	_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	epoll.Close(fd)
+}

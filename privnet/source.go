@@ -44,12 +44,12 @@ func (c Conn) NetConn() (net.Conn, error) {
 
 // Reset closes the connection so that the client sees a reset, not an end.
 func (c Conn) Reset() {
-	conn, err := c.NetConn()
-	if err != nil {
-		return // and closed it is
+	if c.Net == nil {
+		resetFD(c.FD)
+		return
 	}
-	if tcp, ok := conn.(interface{ SetLinger(int) error }); ok {
+	if tcp, ok := c.Net.(interface{ SetLinger(int) error }); ok {
 		tcp.SetLinger(0)
 	}
-	conn.Close()
+	c.Net.Close()
 }

@@ -45,6 +45,7 @@ primary in one region, copies in others, reachable only on private networks.`,
 		fleetCommand(),
 		platformCommand(),
 		nodeCommand(),
+		edgeCommand(),
 	)
 	return root
 }
