@@ -9,7 +9,8 @@ import (
 
 // Client is the connection that a command came on, as its handler sees it.
 // The session is the real one; where a command was forwarded from another
-// region, the primary has a smaller one in its place.
+// region, the primary has a smaller one in its place. Byte slices that it is
+// given are the client's words: it copies what it keeps.
 type Client interface {
 	// ID is a number that no other connection of this node has or had.
 	ID() int64
