@@ -254,12 +254,8 @@ func (a *Args) timeoutOf(arg []byte) time.Duration {
 	// Redis counts in whole milliseconds and never rounds down to "no limit".
 	// What doesn't fit in 64 bits is negative there.
 	ms := math.Ceil(f * 1000)
-	switch {
-	case ms < 0 || ms >= 1<<63:
+	if ms < 0 || ms >= 1<<63 {
 		a.Fail(ErrTimeoutNegative)
-		return 0
-	case ms > 1<<63-1<<41: // with the time of the clock added, it doesn't fit
-		a.Fail(ErrTimeoutRange)
 		return 0
 	}
 	return time.Duration(min(ms, maxTimeout)) * time.Millisecond

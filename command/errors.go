@@ -26,7 +26,6 @@ const (
 	ErrNotPositive     = Error("ERR value is out of range, must be positive")
 	ErrTimeoutNotFloat = Error("ERR timeout is not a float or out of range")
 	ErrTimeoutNegative = Error("ERR timeout is negative")
-	ErrTimeoutRange    = Error("ERR timeout is out of range")
 	ErrCursor          = Error("ERR invalid cursor")
 	ErrDBIndex         = Error("ERR DB index is out of range")
 	ErrStringTooLong   = Error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
