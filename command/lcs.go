@@ -40,7 +40,7 @@ func lcs(db *keyspace.View, args *Args, out *resp.Writer) error {
 	if wantLen && wantRanges {
 		return ErrLCSBoth
 	}
-	if int64(len(a)+1)*int64(len(b)+1)*4 > resp.DefaultMaxBulk {
+	if int64(len(a)+1)*int64(len(b)+1)*4 > keyspace.MaxString {
 		return ErrLCSMemory
 	}
 	table := newLCSTable(a, b)

@@ -125,7 +125,7 @@ var stringRows = []Row{
 
 // checkLength refuses a string that would be longer than a reply can be.
 func checkLength(n int64) error {
-	if n > resp.DefaultMaxBulk {
+	if n > keyspace.MaxString {
 		return ErrStringTooLong
 	}
 	return nil
@@ -472,7 +472,7 @@ func setrange(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 		out.Int(int64(len(s)))
 		return nil
 	}
-	if offset > resp.DefaultMaxBulk {
+	if offset > keyspace.MaxString {
 		return ErrStringTooLong
 	}
 	if err := checkLength(offset + int64(len(part))); err != nil {
