@@ -180,30 +180,38 @@ func (f *Fleet) housekeeping(ctx context.Context) {
 }
 
 func (f *Fleet) handler(c Config) http.Handler {
-	platform := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.PlatformToken) }
-	node := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.NodeToken) }
-	either := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.PlatformToken, c.NodeToken) }
-
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/databases", platform(api.Serve(f.log, http.StatusCreated, f.create)))
-	mux.Handle("DELETE /v1/creations/{key}", platform(api.Serve(f.log, http.StatusOK, f.cancelCreate)))
-	mux.Handle("GET /v1/databases", platform(api.Serve(f.log, http.StatusOK, f.list)))
-	mux.Handle("GET /v1/databases/{id}", platform(api.Serve(f.log, http.StatusOK, f.get)))
-	mux.Handle("PATCH /v1/databases/{id}", platform(api.Serve(f.log, http.StatusOK, f.update)))
-	mux.Handle("DELETE /v1/databases/{id}", platform(api.Serve(f.log, http.StatusOK, f.destroy)))
-	mux.Handle("POST /v1/databases/{id}/password", platform(api.Serve(f.log, http.StatusOK, f.resetPassword)))
-	mux.Handle("POST /v1/databases/{id}/epoch", node(api.Serve(f.log, http.StatusOK, f.openEpoch)))
-	mux.Handle("PUT /v1/nodes/{node}", node(api.Serve(f.log, http.StatusOK, f.registerNode)))
-	mux.Handle("POST /v1/nodes/{node}/status", node(api.Serve(f.log, http.StatusOK, f.report)))
-	mux.Handle("GET /v1/nodes", either(api.Serve(f.log, http.StatusOK, f.listNodes)))
-	mux.Handle("GET /v1/regions", either(api.Serve(f.log, http.StatusOK, f.listRegions)))
-	mux.Handle("GET /v1/plans", either(api.Serve(f.log, http.StatusOK, f.listPlans)))
-	mux.Handle("GET /v1/catalog/watch", either(http.HandlerFunc(f.watchCatalog)))
-	mux.Handle("GET /v1/openapi.yaml", api.Spec(api.FleetSpec))
+	for pattern, h := range f.calls(c) {
+		mux.Handle(pattern, h)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, f.log, api.Errorf(api.NotFound, "%s %s is no call of this API", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+// calls are all calls of the API, as its OpenAPI file has them.
+func (f *Fleet) calls(c Config) map[string]http.Handler {
+	platform := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.PlatformToken) }
+	node := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.NodeToken) }
+	either := func(h http.Handler) http.Handler { return api.RequireToken(f.log, h, c.PlatformToken, c.NodeToken) }
+	return map[string]http.Handler{
+		"POST /v1/databases":               platform(api.Serve(f.log, http.StatusCreated, f.create)),
+		"DELETE /v1/creations/{key}":       platform(api.Serve(f.log, http.StatusOK, f.cancelCreate)),
+		"GET /v1/databases":                platform(api.Serve(f.log, http.StatusOK, f.list)),
+		"GET /v1/databases/{id}":           platform(api.Serve(f.log, http.StatusOK, f.get)),
+		"PATCH /v1/databases/{id}":         platform(api.Serve(f.log, http.StatusOK, f.update)),
+		"DELETE /v1/databases/{id}":        platform(api.Serve(f.log, http.StatusOK, f.destroy)),
+		"POST /v1/databases/{id}/password": platform(api.Serve(f.log, http.StatusOK, f.resetPassword)),
+		"POST /v1/databases/{id}/epoch":    node(api.Serve(f.log, http.StatusOK, f.openEpoch)),
+		"PUT /v1/nodes/{node}":             node(api.Serve(f.log, http.StatusOK, f.registerNode)),
+		"POST /v1/nodes/{node}/status":     node(api.Serve(f.log, http.StatusOK, f.report)),
+		"GET /v1/nodes":                    either(api.Serve(f.log, http.StatusOK, f.listNodes)),
+		"GET /v1/regions":                  either(api.Serve(f.log, http.StatusOK, f.listRegions)),
+		"GET /v1/plans":                    either(api.Serve(f.log, http.StatusOK, f.listPlans)),
+		"GET /v1/catalog/watch":            either(http.HandlerFunc(f.watchCatalog)),
+		"GET /v1/openapi.yaml":             api.Spec(api.FleetSpec),
+	}
 }
 
 // none is the answer of calls that have nothing to say.
@@ -239,7 +247,7 @@ func (f *Fleet) create(r *http.Request) (answer api.FleetDatabase, err error) {
 	d, again, err := f.store.create(r.Context(), key, req, func(id catalog.ID) (catalog.Database, error) {
 		return f.place(r.Context(), catalog.Database{
 			ID: id, Name: req.Name, Address: req.Address, Password: hash,
-			Plan: plan.ID, Limits: plan.Limits, Eviction: req.Eviction, HashSeed: seed,
+			Plan: plan.ID, Limits: plan.Limits, Eviction: req.Eviction, HashSeed: seed, Epoch: 1,
 		}, req.PrimaryRegion, req.ReplicaRegions)
 	})
 	if err != nil {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 
 	"vecino/api"
 	"vecino/catalog"
@@ -476,4 +480,23 @@ func TestOldIdempotencyKeysAreForgotten(t *testing.T) {
 	w.must(w.fleet.store.sweep(ctx))
 	_, err = w.platform.CreateDatabase(ctx, request(2).Address.String(), request(2))
 	w.wantCode(err, api.Conflict) // a new request, whose address is taken
+}
+
+func TestOpenAPIFileHasAllCalls(t *testing.T) {
+	var spec struct {
+		Paths map[string]map[string]any
+	}
+	if err := yaml.Unmarshal(api.FleetSpec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for path, methods := range spec.Paths {
+		for method := range methods {
+			documented = append(documented, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(documented)
+	if served := slices.Sorted(maps.Keys(new(Fleet).calls(Config{}))); !slices.Equal(served, documented) {
+		t.Errorf("served:\n%v\nin openapi-fleet.yaml:\n%v", served, documented)
+	}
 }

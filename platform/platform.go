@@ -299,26 +299,35 @@ func user[T any](p *Platform, code int, f func(r *http.Request, c caller) (T, er
 }
 
 func (p *Platform) handler() http.Handler {
-	edge := func(h http.Handler) http.Handler { return api.RequireToken(p.log, h, p.config.EdgeToken) }
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/organizations", user(p, http.StatusOK, p.handleOrganizations))
-	mux.Handle("POST /v1/organizations", user(p, http.StatusCreated, p.handleCreateOrganization))
-	mux.Handle("GET /v1/regions", user(p, http.StatusOK, p.handleRegions))
-	mux.Handle("GET /v1/plans", user(p, http.StatusOK, p.handlePlans))
-	mux.Handle("POST /v1/databases", user(p, http.StatusCreated, p.handleCreate))
-	mux.Handle("GET /v1/databases", user(p, http.StatusOK, p.handleList))
-	mux.Handle("GET /v1/databases/{name}", user(p, http.StatusOK, p.handleGet))
-	mux.Handle("PATCH /v1/databases/{name}", user(p, http.StatusOK, p.handleUpdate))
-	mux.Handle("DELETE /v1/databases/{name}", user(p, http.StatusOK, p.handleDestroy))
-	mux.Handle("POST /v1/databases/{name}/password", user(p, http.StatusOK, p.handleReset))
-	mux.Handle("GET /v1/edges", user(p, http.StatusOK, p.handleEdges))
-	mux.Handle("PUT /v1/edges/{edge}", edge(api.Serve(p.log, http.StatusOK, p.handleEdge)))
-	mux.Handle("GET /v1/routes/watch", edge(http.HandlerFunc(p.watchRoutes)))
-	mux.Handle("GET /v1/openapi.yaml", api.Spec(api.PlatformSpec))
+	for pattern, h := range p.calls() {
+		mux.Handle(pattern, h)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, p.log, api.Errorf(api.NotFound, "%s %s is no call of this API", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+// calls are all calls of the API, as its OpenAPI file has them.
+func (p *Platform) calls() map[string]http.Handler {
+	edge := func(h http.Handler) http.Handler { return api.RequireToken(p.log, h, p.config.EdgeToken) }
+	return map[string]http.Handler{
+		"GET /v1/organizations":              user(p, http.StatusOK, p.handleOrganizations),
+		"POST /v1/organizations":             user(p, http.StatusCreated, p.handleCreateOrganization),
+		"GET /v1/regions":                    user(p, http.StatusOK, p.handleRegions),
+		"GET /v1/plans":                      user(p, http.StatusOK, p.handlePlans),
+		"POST /v1/databases":                 user(p, http.StatusCreated, p.handleCreate),
+		"GET /v1/databases":                  user(p, http.StatusOK, p.handleList),
+		"GET /v1/databases/{name}":           user(p, http.StatusOK, p.handleGet),
+		"PATCH /v1/databases/{name}":         user(p, http.StatusOK, p.handleUpdate),
+		"DELETE /v1/databases/{name}":        user(p, http.StatusOK, p.handleDestroy),
+		"POST /v1/databases/{name}/password": user(p, http.StatusOK, p.handleReset),
+		"GET /v1/edges":                      user(p, http.StatusOK, p.handleEdges),
+		"PUT /v1/edges/{edge}":               edge(api.Serve(p.log, http.StatusOK, p.handleEdge)),
+		"GET /v1/routes/watch":               edge(http.HandlerFunc(p.watchRoutes)),
+		"GET /v1/openapi.yaml":               api.Spec(api.PlatformSpec),
+	}
 }
 
 type none struct{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"sigs.k8s.io/yaml"
 
 	"vecino/api"
 	"vecino/catalog"
@@ -692,5 +695,24 @@ func TestLoopbackAddresses(t *testing.T) {
 	}
 	if got := (loopback{0, l.regions}).address("mad", 2); got != "" {
 		t.Errorf("without a port there is %q", got)
+	}
+}
+
+func TestOpenAPIFileHasAllCalls(t *testing.T) {
+	var spec struct {
+		Paths map[string]map[string]any
+	}
+	if err := yaml.Unmarshal(api.PlatformSpec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for path, methods := range spec.Paths {
+		for method := range methods {
+			documented = append(documented, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(documented)
+	if served := slices.Sorted(maps.Keys(new(Platform).calls())); !slices.Equal(served, documented) {
+		t.Errorf("served:\n%v\nin openapi-platform.yaml:\n%v", served, documented)
 	}
 }
