@@ -132,7 +132,7 @@ func (t *Tenant) Connections() int { return len(t.sessions) }
 // Lag is how many milliseconds old the last entry was when it was applied
 // here; while the primary can't be heard it grows.
 func (t *Tenant) Lag() int64 {
-	if t.feed != nil || t.follower.Connected() {
+	if t.feed != nil || t.follower.Connected() || t.Engine.Clock() == 0 {
 		return t.lag
 	}
 	return max(t.lag, t.Now()-t.Engine.Clock())
