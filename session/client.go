@@ -18,8 +18,14 @@ func (s *Session) Authenticated() bool    { return s.authed }
 func (s *Session) Proto() int             { return s.out.Proto }
 func (s *Session) DB() int                { return s.db }
 func (s *Session) Select(db int)          { s.db = db }
-func (s *Session) Quit()                  { s.quit = true }
 func (s *Session) Server() command.Server { return s.tenant }
+
+// Quit closes the connection once its replies have left. No message comes
+// behind the last.
+func (s *Session) Quit() {
+	s.listener.Close()
+	s.quit = true
+}
 
 // SetLibrary keeps what CLIENT SETINFO says.
 func (s *Session) SetLibrary(attribute, value string) {

@@ -14,15 +14,11 @@ import (
 	"vecino/replication"
 )
 
-// RedisVersion is the release of Redis whose behaviour is matched. Clients
-// choose by it what they use.
-const RedisVersion = "7.0.15"
-
 // What follows makes a Tenant the command.Server of its clients: it shows what
 // is theirs and nothing of a neighbour.
 
 // Time is the time of the batch.
-func (t *Tenant) Time() time.Time { return t.Loop.Now() }
+func (t *Tenant) Time() time.Time { return t.Clock.Now() }
 
 // section is one part of INFO.
 type section struct {
@@ -73,15 +69,15 @@ func (w *infoWriter) put(name string, value any) { fmt.Fprintf(w, "%s:%v\r\n", n
 
 func (t *Tenant) infoServer(w *infoWriter) {
 	n := t.Host.NodeInfo()
-	up := t.Loop.Now().Sub(n.Started)
-	w.put("redis_version", RedisVersion)
+	up := t.Clock.Now().Sub(n.Started)
+	w.put("redis_version", command.RedisVersion)
 	w.put("vecino_version", n.Version)
 	w.put("redis_mode", "standalone")
 	w.put("os", "Linux")
 	w.put("arch_bits", 64)
 	w.put("run_id", n.RunID)
 	w.put("tcp_port", n.Port)
-	w.put("server_time_usec", t.Loop.Now().UnixMicro())
+	w.put("server_time_usec", t.Clock.Now().UnixMicro())
 	w.put("uptime_in_seconds", int64(up.Seconds()))
 	w.put("uptime_in_days", int64(up.Hours()/24))
 	w.put("hz", 10)
@@ -263,10 +259,10 @@ func (t *Tenant) Config() iter.Seq2[string, string] {
 func (t *Tenant) SetConfig(name, _ string) error {
 	for known := range t.Config() {
 		if strings.EqualFold(name, known) {
-			return command.Error("ERR CONFIG SET failed (possibly related to argument '" + name + "') - it belongs to the plan; see vecino redis update")
+			return command.ConfigFailed(name, "it belongs to the plan; see vecino redis update")
 		}
 	}
-	return command.Error("ERR Unknown option or number of arguments for CONFIG SET - '" + name + "'")
+	return command.UnknownConfig(name)
 }
 
 // ResetStats is CONFIG RESETSTAT.
@@ -288,7 +284,7 @@ func (t *Tenant) Clients() []command.ClientInfo {
 }
 
 func (s *Session) info() command.ClientInfo {
-	now := s.tenant.Loop.Now()
+	now := s.tenant.Clock.Now()
 	addr := s.client
 	if !addr.IsValid() {
 		addr = s.conn.Peer()

@@ -9,7 +9,6 @@ import (
 	"vecino/command"
 	"vecino/engine"
 	"vecino/journal"
-	"vecino/loop"
 	"vecino/resp"
 )
 
@@ -35,7 +34,7 @@ type remote struct {
 	kept     int        // bytes of those
 	parked   *engine.Parked
 	parkedAs uint32
-	timer    *loop.Timer
+	timer    Timer
 	behind   [][]byte // requests that came while one was parked
 	seen     int64    // when it last asked for something
 	inExec   bool
@@ -291,7 +290,7 @@ func (t *Tenant) replied(payload []byte) error {
 type replicaWait struct {
 	pos      catalog.Position
 	replicas int
-	timer    *loop.Timer
+	timer    Timer
 	done     func(n int)
 }
 

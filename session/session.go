@@ -26,7 +26,7 @@ import (
 // Session is one client's connection.
 type Session struct {
 	tenant *Tenant
-	conn   *loop.Conn
+	conn   Conn
 	id     int64
 	client netip.AddrPort
 	parser resp.Parser
@@ -51,14 +51,14 @@ type Session struct {
 
 	// Waiting for a key, or for replicas, on the primary.
 	parked *engine.Parked
-	timer  *loop.Timer
+	timer  Timer
 
 	// On a replica.
 	track    Tracker
 	number   uint64 // names the session to the primary; 0: it has forwarded nothing
 	unsent   []outgoing
-	patience *loop.Timer
-	overdue  *loop.Timer
+	patience Timer
+	overdue  Timer
 	sub      resp.Writer // for replies that have to queue
 }
 
@@ -90,7 +90,12 @@ const (
 // takes its input from now on. client is its address as a PROXY header told
 // it; if that isn't valid, the connection's own counts.
 func Open(t *Tenant, conn *loop.Conn, id int64, client netip.AddrPort) *Session {
-	s := &Session{tenant: t, conn: conn, id: id, client: client, opened: t.Loop.Now(), active: t.Now()}
+	return OpenOn(t, loopConn{conn}, id, client)
+}
+
+// OpenOn is Open for any kind of connection. Its owner calls Take and Closed.
+func OpenOn(t *Tenant, conn Conn, id int64, client netip.AddrPort) *Session {
+	s := &Session{tenant: t, conn: conn, id: id, client: client, opened: t.Clock.Now(), active: t.Now()}
 	s.out.Proto = 2
 	s.authed = t.record.Password == ""
 	s.parser.Unauthenticated = !s.authed
@@ -109,9 +114,16 @@ func Open(t *Tenant, conn *loop.Conn, id int64, client netip.AddrPort) *Session 
 
 // Data takes what the client sent. See loop.Handler.
 func (s *Session) Data(conn *loop.Conn, in []byte) (used int) {
-	t := s.tenant
+	conn.Out, used = s.Take(conn.Out, in)
+	return used
+}
+
+// Take runs the commands in in and appends their replies to out, which it
+// returns, with how many bytes it used.
+func (s *Session) Take(out, in []byte) (_ []byte, used int) {
+	t, conn := s.tenant, s.conn
 	t.Engine.Lock()
-	s.out.Buf, s.inData = conn.Out, true
+	s.out.Buf, s.inData = out, true
 	now := t.Now()
 	s.active = now
 	b := t.scratch
@@ -131,7 +143,7 @@ func (s *Session) Data(conn *loop.Conn, in []byte) (used int) {
 			used = len(in)
 		}
 	}
-	conn.Out = s.out.Buf
+	out = s.out.Buf
 	s.out.Buf, s.inData = nil, false
 	t.Engine.Unlock()
 	t.markDirty()
@@ -145,7 +157,7 @@ func (s *Session) Data(conn *loop.Conn, in []byte) (used int) {
 	case s.stopped():
 		conn.Pause()
 	}
-	return used
+	return out, used
 }
 
 // stopped reports whether commands that follow have to wait.
@@ -228,7 +240,11 @@ func (s *Session) command(argv [][]byte, now int64) bool {
 		err = s.allowed(row)
 	}
 	if err != nil {
-		if s.multi != nil {
+		switch {
+		case command.Find(argv[0]) == execRow: // of words that aren't EXEC's
+			s.multi, s.watches = nil, nil
+			err = command.ExecRefused(err)
+		case s.multi != nil:
 			s.multi.aborted = true
 		}
 		s.answer(func(out *resp.Writer) { out.Error(command.Reply(err)) })
@@ -246,13 +262,15 @@ func (s *Session) command(argv [][]byte, now int64) bool {
 	return true
 }
 
+var execRow = command.Find([]byte("EXEC"))
+
 // allowed says whether the connection may use a command as it stands.
 func (s *Session) allowed(row *command.Row) error {
 	switch {
 	case !s.authed && !row.Has(command.NoAuth):
 		return command.ErrNoAuth
 	case s.out.Proto == 2 && !row.Has(command.InSubscribe) && s.listener.Subscribed():
-		return command.Error("ERR Can't execute '" + row.FullName() + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+		return command.NotWhileSubscribed(row)
 	case s.multi != nil && row.Has(command.NoMulti):
 		return command.Error("ERR Command not allowed inside a transaction")
 	}
@@ -309,8 +327,7 @@ func (s *Session) write(b []byte) {
 		s.out.Buf = append(s.out.Buf, b...)
 		return
 	}
-	s.conn.Out = append(s.conn.Out, b...)
-	s.conn.Flush()
+	s.conn.Send(b)
 }
 
 // Deliver is a message for this subscriber.
@@ -319,10 +336,10 @@ func (s *Session) Deliver(m *pubsub.Message) {
 		m.Append(&s.out)
 		return
 	}
-	out := resp.Writer{Buf: s.conn.Out, Proto: s.out.Proto}
+	out := resp.Writer{Buf: s.tenant.message[:0], Proto: s.out.Proto}
 	m.Append(&out)
-	s.conn.Out = out.Buf
-	s.conn.Flush()
+	s.conn.Send(out.Buf)
+	s.tenant.message = out.Buf
 }
 
 // queue keeps a command for EXEC.
@@ -354,7 +371,7 @@ func (s *Session) Closed(_ *loop.Conn, _ error) {
 		t.Engine.Unpark(s.parked)
 		s.parked = nil
 	}
-	for _, timer := range []*loop.Timer{s.timer, s.patience, s.overdue} {
+	for _, timer := range []Timer{s.timer, s.patience, s.overdue} {
 		if timer != nil {
 			timer.Stop()
 		}

@@ -69,7 +69,7 @@ type NodeInfo struct {
 type Tenant struct {
 	Host   Host
 	Engine *engine.DB
-	Loop   *loop.Loop
+	Clock  Clock
 	Log    *slog.Logger
 
 	record   catalog.Database
@@ -93,6 +93,7 @@ type Tenant struct {
 	lag      int64  // of the last entry applied, in ms
 	started  time.Time
 	scratch  *Scratch
+	message  []byte // of the one that is being delivered
 }
 
 // ringBytes is how much of its history a primary keeps in memory for replicas
@@ -103,7 +104,12 @@ const ringBytes = 4 << 20
 // the end of the snapshot that it began with, if it hasn't come so far, and
 // known says whether its copy may be shown before it has heard of the primary.
 func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
-	t := &Tenant{Host: h, Engine: db, Loop: l, Log: log, started: l.Now(), scratch: scratch, complete: complete}
+	return NewTenantOn(h, db, loopClock{l}, log, rec, complete, known, scratch)
+}
+
+// NewTenantOn is NewTenant for any kind of clock.
+func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
+	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, started: clock.Now(), scratch: scratch, complete: complete}
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
 	t.record = rec
@@ -114,7 +120,7 @@ func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalo
 func (t *Tenant) Record() *catalog.Database { return &t.record }
 
 // Now is the time of the batch, in milliseconds since 1970.
-func (t *Tenant) Now() int64 { return t.Loop.NowMS() }
+func (t *Tenant) Now() int64 { return t.Clock.NowMS() }
 
 // IsPrimary reports whether writes are carried out here.
 func (t *Tenant) IsPrimary() bool { return t.feed != nil }
@@ -347,8 +353,8 @@ func (t *Tenant) publish(kind command.Channel, channel, message []byte) (receive
 }
 
 // after calls fn on the loop in so many milliseconds.
-func (t *Tenant) after(ms int64, fn func()) *loop.Timer {
-	return t.Loop.After(time.Duration(ms)*time.Millisecond, fn)
+func (t *Tenant) after(ms int64, fn func()) Timer {
+	return t.Clock.After(time.Duration(ms)*time.Millisecond, fn)
 }
 
 // Disconnect closes all connections; what hasn't left yet never does.
