@@ -77,6 +77,10 @@ type Config struct {
 	// are written out, so that it can be trimmed. More makes a restart slower
 	// and writes less. Default 256 MiB.
 	CheckpointBytes int64
+	// SegmentBytes is the size of the journals' segment files, which are
+	// allocated in advance. A larger one is changed less often and takes more of
+	// the disk. Default 64 MiB.
+	SegmentBytes int64
 
 	// World makes the node take the simulated distances that PUT /world brings.
 	World bool

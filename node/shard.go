@@ -33,7 +33,7 @@ func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
 	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
-	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{Log: n.log}); err != nil {
+	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{SegmentBytes: n.cfg.SegmentBytes, Log: n.log}); err != nil {
 		return nil, err
 	}
 	s.loop, err = loop.New(loop.Options{

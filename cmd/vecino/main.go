@@ -11,9 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"vecino/cli"
+	"vecino/world"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	world.FollowParent()
+	os.Exit(run(os.Args[1:]))
+}
 
 // run picks the subcommand and returns the exit status.
 func run(args []string) int {
@@ -46,6 +50,8 @@ primary in one region, copies in others, reachable only on private networks.`,
 		platformCommand(),
 		nodeCommand(),
 		edgeCommand(),
+		upCommand(),
+		worldCommand(),
 	)
 	return root
 }

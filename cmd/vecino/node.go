@@ -78,6 +78,7 @@ any Redis tool can be pointed at it:
 	f.StringVar(&cfg.CA, "ca", "", "who vouches for the certificates of other nodes")
 	f.IntVar(&cfg.Loops, "loops", 0, "event loops (default: one a core)")
 	f.Int64Var(&cfg.CheckpointBytes, "checkpoint-bytes", 256<<20, "journal that may come together before databases are written out")
+	f.Int64Var(&cfg.SegmentBytes, "segment-bytes", 64<<20, "size of the journal's files, which are allocated in advance")
 	f.BoolVar(&cfg.World, "world", false, "take simulated distances from PUT /world on the admin address")
 	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
 	f.BoolVar(&cfg.Standalone, "standalone", false, "serve one database to plain connections")
