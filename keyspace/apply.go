@@ -23,26 +23,32 @@ func (ks *Keyspace) ApplyNewer(effects []byte, seq uint64) error {
 }
 
 func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
-	a := applier{ks: ks, seq: seq, newer: newer, in: effectReader{b: effects}}
-	for len(a.in.b) > 0 && a.in.err == nil {
-		if err := a.step(); err != nil && !newer {
-			a.leave()
-			return fmt.Errorf("apply write %d: %w", seq, err)
-		}
-	}
-	a.leave()
-	if a.in.err != nil {
-		return fmt.Errorf("apply write %d: %w", seq, a.in.err)
+	a := applier{ks: ks, seq: seq, newer: newer, longest: MaxString, in: effectReader{b: effects}}
+	if err := a.run(); err != nil {
+		return fmt.Errorf("apply write %d: %w", seq, err)
 	}
 	return nil
+}
+
+func (a *applier) run() error {
+	defer a.leave()
+	for len(a.in.b) > 0 && a.in.err == nil {
+		if err := a.step(); err != nil && !a.newer {
+			return err
+		}
+	}
+	return a.in.err
 }
 
 type applier struct {
 	ks    *Keyspace
 	seq   uint64
 	newer bool
-	in    effectReader
-	last  *entry // changed, but not yet settled
+	// longest is how long a patch may make a string. It is all that effects
+	// can make this copy allocate beyond their own length.
+	longest int64
+	in      effectReader
+	last    *entry // changed, but not yet settled
 	// fresh is, when newer, the keys that this write has changed here. They
 	// carry its number, as those do that the snapshot had after it, but what
 	// else the write does to them is still to come.
@@ -157,7 +163,7 @@ func (a *applier) step() error {
 		if skip || in.err != nil {
 			return nil
 		}
-		if offset < 0 || offset > MaxString-int64(len(part)) {
+		if offset < 0 || offset > a.longest-int64(len(part)) {
 			in.fail("a string too long")
 			return nil
 		}
