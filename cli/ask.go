@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/huh"
+	"golang.org/x/term"
 )
 
 // ErrAborted is returned when the person leaves a question with ctrl-C.
@@ -60,10 +61,17 @@ func (s *Session) Confirm(title string) (answer bool, err error) {
 	return answer, err
 }
 
-// ask shows one question. A terminal that can't draw gets plain lines.
+// ask shows one question. A terminal that can't draw, or doesn't know how
+// large it is, gets plain lines.
 func (s *Session) ask(field huh.Field) error {
+	plain := os.Getenv("TERM") == "dumb"
+	if f, ok := s.Out.(*os.File); ok {
+		width, height, err := term.GetSize(int(f.Fd()))
+		plain = plain || err != nil || width == 0 || height == 0
+	}
+	// The sixteen colours of the terminal's own palette suit any background.
 	form := huh.NewForm(huh.NewGroup(field)).WithInput(s.In).WithOutput(s.Out).WithShowHelp(false).
-		WithAccessible(os.Getenv("TERM") == "dumb")
+		WithTheme(huh.ThemeBase16()).WithAccessible(plain)
 	err := form.Run()
 	if errors.Is(err, huh.ErrUserAborted) {
 		return ErrAborted
