@@ -1,0 +1,193 @@
+// Command bench measures Vecino and writes what it found into
+// docs/benchmarks.md.
+//
+//	go run ./bench                      everything, some twenty minutes
+//	go run ./bench -quick               the same, short and printed only
+//	go run ./bench -only server,edge    some sections
+//
+// It builds the program, starts what it measures on loopback addresses with
+// state in a directory of its own, and ends it again. A section is a file:
+//
+//	server.go    a lone node against redis-server, in alternating rounds
+//	forward.go   writes on replicas against the simulated round trip
+//	edge.go      what the hop through an edge costs
+//	idle.go      memory of databases that nobody uses
+//
+// Figures are of processes, not of functions: a server's CPU is what its
+// process used, system calls and background work included. Where two things
+// are compared, their rounds alternate and the median of the rounds' ratios
+// is shown, since a machine is never quite the same a minute later.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Children die with the thread that started them; the first one lives as long
+// as the process.
+func init() { runtime.LockOSThread() }
+
+// section is one part of the benchmarks.
+type section struct {
+	name  string
+	needs []string // programs it runs
+	run   func(b *bench) (string, error)
+}
+
+var sections = []section{
+	{"server", []string{"redis-server", "redis-benchmark"}, (*bench).server},
+	{"forward", nil, (*bench).forward},
+	{"edge", nil, (*bench).edge},
+	{"idle", nil, (*bench).idle},
+}
+
+// bench is one run of the command.
+type bench struct {
+	ctx     context.Context
+	vecino  string // the program that is measured
+	dir     string // everything a section writes
+	profile string // where profiles go; empty: none are taken
+	cases   string // substring of the cases of server to run
+	quick   bool
+	start   time.Time
+	running []*process
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	b := &bench{ctx: ctx, start: time.Now()}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := flags.String("only", "", "`sections` to run, of server,forward,edge,idle (default all)")
+	out := flags.String("o", "docs/benchmarks.md", "`file` whose marked sections are rewritten; empty: none. A -quick run only prints unless this is given")
+	flags.BoolVar(&b.quick, "quick", false, "fewer and shorter rounds: to see that it works, not to quote")
+	flags.StringVar(&b.vecino, "vecino", "", "`program` to measure (default: built from this tree)")
+	flags.StringVar(&b.profile, "profile", "", "also take CPU profiles of the node in server and edge, into `directory`")
+	flags.StringVar(&b.cases, "case", "", "of server, only cases whose name contains `text`, such as \"ZADD\" or \"-P 16\"; prints only")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "o" })
+	if (b.quick || b.cases != "") && !given {
+		*out = ""
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	if b.profile != "" {
+		if b.profile, err = filepath.Abs(b.profile); err == nil {
+			err = os.MkdirAll(b.profile, 0o755)
+		}
+		if err != nil {
+			return fmt.Errorf("directory for profiles: %w", err)
+		}
+	}
+	if b.dir, err = os.MkdirTemp("", "vecino-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	defer b.stopAll()
+	if b.vecino == "" {
+		b.vecino = filepath.Join(b.dir, "vecino")
+		b.say("building vecino")
+		if msg, err := exec.CommandContext(ctx, "go", "build", "-o", b.vecino, "./cmd/vecino").CombinedOutput(); err != nil {
+			return fmt.Errorf("build vecino: %w\n%s", err, msg)
+		}
+	} else if b.vecino, err = filepath.Abs(b.vecino); err != nil {
+		return err
+	}
+	about := describeMachine()
+	b.say("on %s", about)
+	for _, s := range chosen {
+		text, err := s.run(b)
+		b.stopAll()
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		text = fmt.Sprintf("`%s`\n%s\n\n%s", command(s.name, b.quick), about, text)
+		fmt.Printf("\n%s\n", text)
+		if *out != "" {
+			if err := rewriteFile(*out, s.name, text); err != nil {
+				return err
+			}
+			b.say("%s: written to %s", s.name, *out)
+		}
+	}
+	return nil
+}
+
+// command is how to get one section's figures again.
+func command(section string, quick bool) string {
+	c := "go run ./bench -only " + section
+	if quick {
+		c += " -quick"
+	}
+	return c
+}
+
+// choose finds the sections of a list, and sees that what they need is
+// installed.
+func choose(only string) (chosen []section, err error) {
+	names := strings.FieldsFunc(only, func(r rune) bool { return r == ',' })
+	for _, name := range names {
+		if !slices.ContainsFunc(sections, func(s section) bool { return s.name == name }) {
+			return nil, fmt.Errorf("there is no section %q; there are server, forward, edge and idle", name)
+		}
+	}
+	for _, s := range sections {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		for _, program := range s.needs {
+			if _, err := exec.LookPath(program); err != nil {
+				return nil, fmt.Errorf("section %s needs %s, which isn't installed: on Debian, apt-get install redis-server", s.name, program)
+			}
+		}
+		chosen = append(chosen, s)
+	}
+	if runtime.GOOS != "linux" {
+		return nil, errors.New("it reads the CPU and memory of processes from /proc, so it needs Linux")
+	}
+	return chosen, nil
+}
+
+// say tells how far it has come.
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%7s  %s\n", fmt.Sprintf("%.1fs", time.Since(b.start).Seconds()), fmt.Sprintf(format, args...))
+}
+
+// pick chooses by -quick.
+func pick[T any](b *bench, full, quick T) T {
+	if b.quick {
+		return quick
+	}
+	return full
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The section server puts a lone node beside redis-server, both with their
+// log written at once and synced every second. Each case starts both afresh;
+// then their rounds alternate. Neither compacts its log meanwhile, so that a
+// round holds the cost of its commands and not, by chance, that of a rewrite.
+
+// What redis-benchmark is told in every case.
+const (
+	clients  = 50
+	keyspace = 100_000
+)
+
+// Aims for the server's CPU per command, as a share of Redis's.
+const (
+	aimAlone     = 1.1 // -P 1
+	aimPipelined = 0.8 // -P 16
+)
+
+// serverCase is one kind of load.
+type serverCase struct {
+	test     string // as redis-benchmark names it
+	pipeline int
+	size     int // bytes of a value; 0: the test has none
+}
+
+func (c serverCase) String() string {
+	s := fmt.Sprintf("%s -P %d", strings.ToUpper(c.test), c.pipeline)
+	switch {
+	case c.size >= 1024:
+		s += fmt.Sprintf(" %d KiB", c.size>>10)
+	case c.size > 0:
+		s += fmt.Sprintf(" %d B", c.size)
+	}
+	return s
+}
+
+func (c serverCase) aim() float64 {
+	if c.pipeline == 1 {
+		return aimAlone
+	}
+	return aimPipelined
+}
+
+// maxRoundBytes bounds what one round can add to a list.
+const maxRoundBytes = 512 << 20
+
+func serverCases() (all []serverCase) {
+	for _, pipeline := range []int{1, 16} {
+		for _, test := range []string{"get", "set", "incr", "lpush", "hset", "zadd"} {
+			if test == "incr" || test == "zadd" { // redis-benchmark gives these no value
+				all = append(all, serverCase{test, pipeline, 0})
+				continue
+			}
+			all = append(all, serverCase{test, pipeline, 3}, serverCase{test, pipeline, 1024})
+		}
+	}
+	return all
+}
+
+// round is what one run of redis-benchmark found.
+type round struct {
+	rps float64
+	cpu time.Duration // of the server, per command
+	p99 float64       // milliseconds
+}
+
+// rival is a server in a case.
+type rival struct {
+	*process
+	port   int
+	rounds []round
+}
+
+func (b *bench) server() (string, error) {
+	t := &table{head: []string{"case", "Redis k/s", "Vecino k/s", "ratio", "p99 ms, Redis", "p99 ms, Vecino", "Redis CPU µs", "Vecino CPU µs", "CPU ratio", "of the rounds"}}
+	means := map[int][]float64{} // CPU ratios by pipeline
+	for _, c := range serverCases() {
+		if !strings.Contains(c.String(), b.cases) {
+			continue
+		}
+		redis, vecino, err := b.serverCase(c)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", c, err)
+		}
+		var throughput, cpu []float64
+		for i := range redis {
+			throughput = append(throughput, vecino[i].rps/redis[i].rps)
+			cpu = append(cpu, float64(vecino[i].cpu)/float64(redis[i].cpu))
+		}
+		rps := func(r round) float64 { return r.rps / 1000 }
+		p99 := func(r round) float64 { return r.p99 }
+		used := func(r round) float64 { return micros(r.cpu) }
+		ratio := median(cpu)
+		means[c.pipeline] = append(means[c.pipeline], ratio)
+		t.add(c.String(),
+			fmt.Sprintf("%.0f", median(each(redis, rps))), fmt.Sprintf("%.0f", median(each(vecino, rps))), fmt.Sprintf("%.2f", median(throughput)),
+			fmt.Sprintf("%.2f", median(each(redis, p99))), fmt.Sprintf("%.2f", median(each(vecino, p99))),
+			fmt.Sprintf("%.2f", median(each(redis, used))), fmt.Sprintf("%.2f", median(each(vecino, used))),
+			judged(fmt.Sprintf("%.2f", ratio), ratio <= c.aim()), spread(cpu))
+		b.say("server: %-18s throughput %.2f, CPU per command %.2f of Redis", c, median(throughput), ratio)
+	}
+	text := t.String()
+	for _, pipeline := range []int{1, 16} {
+		if ratios := means[pipeline]; len(ratios) > 0 {
+			text += fmt.Sprintf("\n\nCPU per command at -P %d, all cases (geometric mean): %.2f of Redis; the aim is %.1f in each.", pipeline, geomean(ratios), serverCase{pipeline: pipeline}.aim())
+		}
+	}
+	return text, nil
+}
+
+// spread is the least and the greatest of some ratios.
+func spread(v []float64) string {
+	lo, hi := v[0], v[0]
+	for _, x := range v {
+		lo, hi = min(lo, x), max(hi, x)
+	}
+	return fmt.Sprintf("%.2f–%.2f", lo, hi)
+}
+
+// serverCase measures one case, and returns the rounds of both.
+func (b *bench) serverCase(c serverCase) (redis, vecino []round, err error) {
+	dir := filepath.Join(b.dir, "server")
+	defer os.RemoveAll(dir)
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, nil, err
+	}
+	admin := local(ports[2])
+	r, err := b.startRedis(filepath.Join(dir, "redis"), ports[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := b.startStandalone(filepath.Join(dir, "vecino"), ports[1], admin)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer b.stop(r.process, v.process)
+	for _, s := range []*rival{r, v} {
+		if err := b.warm(s, c); err != nil {
+			return nil, nil, err
+		}
+	}
+	n, err := b.roundLength(r, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	for range pick(b, 5, 2) {
+		for _, s := range []*rival{r, v} {
+			if err := b.round(s, c, n); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if b.profile != "" {
+		finish := b.takeProfile(admin, v.process, "server "+c.String())
+		spare := &rival{process: v.process, port: v.port} // its rounds don't count
+		if err := errors.Join(b.round(spare, c, n), b.round(spare, c, n), finish()); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r.rounds, v.rounds, nil
+}
+
+func (b *bench) startRedis(dir string, port int) (*rival, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	p, err := b.launch("redis-server", nil, "redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
+		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--auto-aof-rewrite-percentage", "0")
+	if err != nil {
+		return nil, err
+	}
+	return b.answers(p, port)
+}
+
+// startStandalone starts a node that serves one database without a header.
+func (b *bench) startStandalone(dir string, port int, admin string) (*rival, error) {
+	p, err := b.launch("vecino-standalone", nil, b.vecino, "node", "--standalone", "--port", strconv.Itoa(port), "--state", dir,
+		"--checkpoint-bytes", strconv.Itoa(1<<40), "--admin", admin, "--pprof", "--log-level", "WARN")
+	if err != nil {
+		return nil, err
+	}
+	return b.answers(p, port)
+}
+
+// answers waits for PONG.
+func (b *bench) answers(p *process, port int) (*rival, error) {
+	err := b.until(p, "answer to PING", func(ctx context.Context) error {
+		c, err := dial(ctx, local(port))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.do("PING")
+		return err
+	})
+	return &rival{process: p, port: port}, err
+}
+
+// warm fills the keyspace, so that every round finds it in the same state.
+func (b *bench) warm(s *rival, c serverCase) error {
+	conn, err := dial(b.ctx, local(s.port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if c.test == "get" { // as redis-benchmark names them, so that every GET finds its key
+		value := strings.Repeat("x", c.size)
+		if err := conn.pipeline(keyspace, func(i int) []string { return []string{"SET", fmt.Sprintf("key:%012d", i), value} }); err != nil {
+			return fmt.Errorf("fill %s: %w", s.name, err)
+		}
+		return nil
+	}
+	fast := c
+	fast.pipeline = 64
+	n := 3 * keyspace // reaches 95 % of the keys
+	if c.test == "lpush" {
+		n = keyspace
+	}
+	_, err = b.redisBenchmark(s, fast, n)
+	return err
+}
+
+// roundLength finds how many commands keep Redis busy for the length of a
+// round.
+func (b *bench) roundLength(r *rival, c serverCase) (int, error) {
+	long := pick(b, 2*time.Second, 500*time.Millisecond)
+	probe, err := b.redisBenchmark(r, c, pick(b, 20_000, 8_000)*c.pipeline)
+	if err != nil {
+		return 0, err
+	}
+	// The CPU is counted in hundredths of a second: a busy machine mustn't make
+	// a round too short for that.
+	n := max(int(probe.rps*long.Seconds()), 20_000*min(c.pipeline, 10))
+	if c.test == "lpush" {
+		n = min(n, maxRoundBytes/c.size)
+	}
+	return n / 1000 * 1000, nil
+}
+
+// round runs one round against a server and notes what it cost.
+func (b *bench) round(s *rival, c serverCase, n int) error {
+	if c.test == "lpush" { // begins with an empty list
+		conn, err := dial(b.ctx, local(s.port))
+		if err != nil {
+			return err
+		}
+		_, err = conn.do("DEL", "mylist")
+		conn.Close()
+		if err != nil {
+			return err
+		}
+	}
+	r, err := b.redisBenchmark(s, c, n)
+	s.rounds = append(s.rounds, r)
+	return err
+}
+
+// redisBenchmark runs redis-benchmark once.
+func (b *bench) redisBenchmark(s *rival, c serverCase, n int) (r round, err error) {
+	args := []string{"-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-t", c.test, "-n", strconv.Itoa(n), "-c", strconv.Itoa(clients),
+		"-P", strconv.Itoa(c.pipeline), "-r", strconv.Itoa(keyspace), "--csv"}
+	if c.size > 0 {
+		args = append(args, "-d", strconv.Itoa(c.size))
+	}
+	before, err := s.cpu()
+	if err != nil {
+		return r, err
+	}
+	cmd := exec.CommandContext(b.ctx, "redis-benchmark", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, fmt.Errorf("redis-benchmark against %s: %w %s", s.name, err, stderr.Bytes())
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return r, fmt.Errorf("%w; %s said:\n%s", err, s.name, s.lastWords())
+	}
+	if r, err = parseBenchmark(out); err != nil {
+		return r, fmt.Errorf("redis-benchmark against %s: %w", s.name, err)
+	}
+	r.cpu = (after - before) / time.Duration(n)
+	return r, nil
+}
+
+// parseBenchmark reads what redis-benchmark prints with --csv.
+func parseBenchmark(out []byte) (r round, err error) {
+	lines := csv.NewReader(bytes.NewReader(out))
+	lines.FieldsPerRecord = -1
+	all, err := lines.ReadAll()
+	if err != nil || len(all) < 2 {
+		return r, fmt.Errorf("can't read %q", out)
+	}
+	for i, name := range all[0] {
+		if i >= len(all[1]) {
+			break
+		}
+		switch name {
+		case "rps":
+			r.rps, err = strconv.ParseFloat(all[1][i], 64)
+		case "p99_latency_ms":
+			r.p99, err = strconv.ParseFloat(all[1][i], 64)
+		}
+		if err != nil {
+			return r, fmt.Errorf("can't read %q", out)
+		}
+	}
+	if r.rps == 0 {
+		return r, fmt.Errorf("no throughput in %q", out)
+	}
+	return r, nil
+}
