@@ -28,11 +28,12 @@ type Distance struct {
 	Lags   []Lag   `json:"lags,omitempty"`
 }
 
-// Delay is a round trip between two regions that isn't as on the globe.
+// Delay is how long bytes take between two regions, either way, where that
+// isn't as on the globe.
 type Delay struct {
-	A           region.Code `json:"a"`
-	B           region.Code `json:"b"`
-	RoundTripMS float64     `json:"round_trip_ms"`
+	A  region.Code `json:"a"`
+	B  region.Code `json:"b"`
+	MS float64     `json:"ms"`
 }
 
 // Cut is a way on which nothing gets through.
@@ -52,8 +53,8 @@ func (d *Distance) clone() Distance {
 	return Distance{slices.Clone(d.Delays), slices.Clone(d.Cuts), slices.Clone(d.Lags)}
 }
 
-// SetDelay makes a round trip take so many milliseconds; nil is what it is on
-// the globe.
+// SetDelay makes bytes take so many milliseconds, each way; nil is what it is
+// on the globe.
 func (d *Distance) SetDelay(a, b region.Code, ms *float64) {
 	d.Delays = slices.DeleteFunc(d.Delays, func(x Delay) bool { return x.A == a && x.B == b || x.A == b && x.B == a })
 	if ms != nil {
@@ -88,7 +89,7 @@ func (d *Distance) SetLag(at region.Code, ms float64) {
 func (d *Distance) RoundTrip(a, b region.Code) time.Duration {
 	for _, x := range d.Delays {
 		if x.A == a && x.B == b || x.A == b && x.B == a {
-			return fromMS(x.RoundTripMS)
+			return 2 * fromMS(x.MS)
 		}
 	}
 	return region.RTT(a, b)
@@ -134,7 +135,8 @@ func (w *World) loadDistance() error {
 	return nil
 }
 
-// SetDelay changes a round trip; nil makes it what it is on the globe.
+// SetDelay makes bytes take so many milliseconds between a and b, each way; nil
+// makes it what it is on the globe.
 func (w *World) SetDelay(ctx context.Context, a, b region.Code, ms *float64) error {
 	if ms != nil {
 		if err := checkMS(*ms); err != nil {

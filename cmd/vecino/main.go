@@ -52,6 +52,7 @@ primary in one region, copies in others, reachable only on private networks.`,
 		edgeCommand(),
 		upCommand(),
 		worldCommand(),
+		demoCommand(),
 	)
 	return root
 }

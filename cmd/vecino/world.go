@@ -80,18 +80,18 @@ func (v *worldVerbs) status() *cobra.Command {
 func (v *worldVerbs) delay() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delay REGION REGION [MS]",
-		Short: "Set the round trip between two regions; without MS, back to the real one",
+		Short: "Set how long bytes take between two regions, each way; without MS, as on the globe",
 		Args:  cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := pair(args)
-			done := fmt.Sprintf("Between %s and %s it is as far as on the globe: %s there and back.", o.A, o.B, millis(float64(region.RTT(o.A, o.B).Microseconds())/1000))
+			done := fmt.Sprintf("Between %s and %s it takes %s each way, as on the globe.", o.A, o.B, millis(float64(region.OneWay(o.A, o.B).Microseconds())/1000))
 			if len(args) == 3 {
 				ms, err := milliseconds(args[2])
 				if err != nil {
 					return err
 				}
 				o.MS = &ms
-				done = fmt.Sprintf("Between %s and %s it takes %s there and back.", o.A, o.B, millis(ms))
+				done = fmt.Sprintf("Between %s and %s it takes %s each way.", o.A, o.B, millis(ms))
 			}
 			return v.run(cmd, "delay", o, done)
 		},
