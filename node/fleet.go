@@ -28,6 +28,7 @@ type fleetLink struct {
 
 	// For the goroutine that watches the catalog.
 	nodes map[string]catalog.Node
+	seen  map[catalog.ID]bool // said to live here since the watch began; nil once all has been said
 	ready bool
 
 	sent map[catalog.ID]api.CopyStatus // last reported
@@ -60,7 +61,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	}
 	n.fleet = &fleetLink{
 		node: n, api: api.NewFleet(n.cfg.Fleet, n.cfg.Token), soon: make(chan struct{}, 1), synced: make(chan struct{}),
-		nodes: make(map[string]catalog.Node), sent: make(map[catalog.ID]api.CopyStatus),
+		nodes: make(map[string]catalog.Node), seen: make(map[catalog.ID]bool), sent: make(map[catalog.ID]api.CopyStatus),
 	}
 	// What the fleet said last is good until it says something else: a node
 	// serves also while the fleet is away.
@@ -114,12 +115,24 @@ func (f *fleetLink) event(e catalog.Event) error {
 	case e.Database != nil:
 		if e.Database.CopyOn(n.cfg.ID) == nil {
 			n.remove(e.Database.ID)
-		} else {
-			n.place(*e.Database)
+			break
 		}
+		if f.seen != nil {
+			f.seen[e.Database.ID] = true
+		}
+		n.place(*e.Database)
 	case e.Gone != 0:
 		n.remove(e.Gone)
 	case e.Synced:
+		for _, p := range n.all() {
+			// Taken away while this node was off, or else the fleet has lost
+			// its catalog: nobody is served, and nothing is deleted.
+			if id := p.Engine.ID(); f.seen != nil && !f.seen[id] {
+				n.log.Warn("the fleet doesn't know of this copy; it is kept on disk and not served", "db", uint64(id))
+				n.retire(id)
+			}
+		}
+		f.seen = nil
 		f.ready = true
 		f.setPeers()
 		f.once.Do(func() { close(f.synced) })
@@ -173,14 +186,20 @@ func (f *fleetLink) reportSoon() {
 }
 
 // report tells the fleet how the copies here are: at once when one changed its
-// state, else every second what is new.
+// state, else every second what is new, and from time to time everything, for
+// a fleet that was restarted.
 func (f *fleetLink) report(ctx context.Context) {
-	for ctx.Err() == nil {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.soon:
-		case <-time.After(time.Second):
+		case <-tick.C:
+		}
+		if n%10 == 0 {
+			clear(f.sent)
 		}
 		f.reportOnce(ctx)
 	}

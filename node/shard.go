@@ -118,6 +118,7 @@ func (n *Node) place(rec catalog.Database) {
 		s.tenants[rec.ID] = t
 		t.Update(rec)
 		n.index(rec, &placed{t, s})
+		n.Changed(t)
 	})
 }
 
@@ -145,23 +146,29 @@ func (n *Node) index(rec catalog.Database, p *placed) {
 
 // remove ends a tenant that doesn't live here any more, with its data.
 func (n *Node) remove(id catalog.ID) {
-	p := n.find(id)
-	if p != nil {
-		n.mu.Lock()
-		delete(n.mu.byID, id)
-		for addr, other := range n.mu.byAddr {
-			if other == p {
-				delete(n.mu.byAddr, addr)
-			}
-		}
-		n.mu.Unlock()
-		p.shard.do(func() {
-			delete(p.shard.tenants, id)
-			p.Close()
-		})
-	}
+	n.retire(id)
 	n.saver.forget(id)
 	n.records.remove(id)
+}
+
+// retire ends a tenant and leaves its data.
+func (n *Node) retire(id catalog.ID) {
+	p := n.find(id)
+	if p == nil {
+		return
+	}
+	n.mu.Lock()
+	delete(n.mu.byID, id)
+	for addr, other := range n.mu.byAddr {
+		if other == p {
+			delete(n.mu.byAddr, addr)
+		}
+	}
+	n.mu.Unlock()
+	p.shard.do(func() {
+		delete(p.shard.tenants, id)
+		p.Close()
+	})
 }
 
 // do runs fn on the shard's loop and waits for it. It returns at once when

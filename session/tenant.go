@@ -91,6 +91,7 @@ type Tenant struct {
 	counters Counters
 	total    uint64 // connections ever
 	lag      int64  // of the last entry applied, in ms
+	heard    int64  // when the primary was last heard, in ms
 	started  time.Time
 	scratch  *Scratch
 	message  []byte // of the one that is being delivered
@@ -135,13 +136,13 @@ func (t *Tenant) Complete() catalog.Position { return t.complete }
 // Connections is how many clients are connected here.
 func (t *Tenant) Connections() int { return len(t.sessions) }
 
-// Lag is how many milliseconds old the last entry was when it was applied
-// here; while the primary can't be heard it grows.
+// Lag is how old, in milliseconds, the last entry was when it arrived here;
+// while the primary can't be heard it is the time since it last was.
 func (t *Tenant) Lag() int64 {
-	if t.feed != nil || t.follower.Connected() || t.Engine.Clock() == 0 {
+	if t.feed != nil || t.follower.Connected() || t.heard == 0 {
 		return t.lag
 	}
-	return max(t.lag, t.Now()-t.Engine.Clock())
+	return t.Now() - t.heard
 }
 
 // Update takes a new record from the catalog.
@@ -300,7 +301,7 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 			if t.follower.Ready() != ready {
 				t.Host.Changed(t)
 			}
-			t.applied()
+			t.applied(kind)
 		}
 	}
 	if err != nil {
@@ -335,8 +336,11 @@ func (t *Tenant) subscribe(node string, payload []byte) error {
 }
 
 // applied lets go what was waiting for entries to be applied here.
-func (t *Tenant) applied() {
-	t.lag = max(0, t.Now()-t.Engine.Clock())
+func (t *Tenant) applied(kind uint8) {
+	t.heard = t.Now()
+	if kind == replication.Entries {
+		t.lag = max(0, t.heard-t.Engine.Clock())
+	}
 	for s := range t.holding {
 		s.release()
 	}
