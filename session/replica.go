@@ -118,14 +118,17 @@ func (s *Session) transmit(o *outgoing) {
 // up. A primary that was restarted meanwhile doesn't know what it answered
 // before, so a write that was sent to it then isn't sent again.
 func (s *Session) resend(boot uint64) {
-	for i := range s.unsent {
-		o := &s.unsent[i]
+	kept := s.unsent[:0]
+	for _, o := range s.unsent {
 		if o.boot != 0 && o.boot != boot && o.what != SentRead {
-			s.failed(o.req, true)
+			s.refuse(o.req, true)
 			continue
 		}
-		s.transmit(o)
+		s.transmit(&o)
+		kept = append(kept, o)
 	}
+	clear(s.unsent[len(kept):])
+	s.unsent = kept
 	s.release()
 }
 
@@ -210,7 +213,8 @@ func (s *Session) checkOverdue() {
 				sent = s.unsent[i].boot != 0
 			}
 		}
-		s.failed(req, sent && what != SentRead)
+		s.settle(req)
+		s.refuse(req, sent && what != SentRead)
 	})
 	if s.track.InFlight() > 0 {
 		wait := int64(primaryPatience)
@@ -222,9 +226,9 @@ func (s *Session) checkOverdue() {
 	s.release()
 }
 
-// failed answers a request that the primary didn't. maybe says that it may
+// refuse answers a request that the primary didn't. maybe says that it may
 // have been carried out.
-func (s *Session) failed(req uint32, maybe bool) {
+func (s *Session) refuse(req uint32, maybe bool) {
 	t := s.tenant
 	out := resp.Writer{Proto: s.out.Proto}
 	if maybe {
@@ -233,7 +237,6 @@ func (s *Session) failed(req uint32, maybe bool) {
 		out.Error("TRYAGAIN the primary in " + t.primaryRegion() + " can't be reached; the command was not carried out")
 	}
 	t.counters.Failed++
-	s.settle(req)
 	s.track.Reply(req, s.track.W(), out.Buf)
 }
 
