@@ -323,8 +323,13 @@ func (l *List) makeRoom(c *chunk, size int, before bool, v []byte) {
 		} else {
 			room = max(room, min(2*used, chunkBytes*3/2))
 		}
-		if used == 0 && len(l.chunks()) > 1 && size < chunkBytes/4 {
-			room = chunkBytes / 4 // there will be more
+		if used == 0 && len(l.chunks()) > 1 {
+			// Others like it will follow: they get all their room at once, since
+			// growing copies, and touches fresh memory, several times over.
+			room = max(min(chunkLen*size, chunkBytes), chunkBytes/4)
+			if size > chunkBytes/2 {
+				room = size
+			}
 		}
 		buf = append([]byte(nil), make([]byte, room)...)
 		buf = buf[:cap(buf)]

@@ -271,6 +271,17 @@ func BenchmarkList(b *testing.B) {
 			l.PushFront(v)
 		}
 	})
+	b.Run("PushFront1KiB", func(b *testing.B) {
+		b.ReportAllocs()
+		l := NewList()
+		v := make([]byte, 1024)
+		for b.Loop() {
+			if l.PushFront(v); l.Len() == 10000 {
+				b.ReportMetric(float64(l.Size())/float64(l.Len()), "B/elem")
+				l = NewList()
+			}
+		}
+	})
 	b.Run("InsertMiddle/100000", func(b *testing.B) {
 		b.ReportAllocs()
 		l := NewList()
