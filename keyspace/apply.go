@@ -124,11 +124,13 @@ func (a *applier) step() error {
 
 	switch op {
 	case opDel:
-		in.byte()
+		why := reason(in.byte())
 		if skip || in.err != nil {
 			return nil
 		}
-		ks.bury(hash, a.seq)
+		if why != byExpiry {
+			ks.bury(hash, a.seq)
+		}
 		if e == nil {
 			return errMissing
 		}

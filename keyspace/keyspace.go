@@ -154,6 +154,12 @@ func (ks *Keyspace) Len(db int) int {
 	return 0
 }
 
+// Has reports whether a key is there at a time.
+func (ks *Keyspace) Has(db int, key []byte, now int64) bool {
+	v := View{ks: ks, db: db, now: now}
+	return v.find(key) != nil
+}
+
 // Keys is the number of keys in all logical databases.
 func (ks *Keyspace) Keys() int {
 	n := 0
@@ -239,7 +245,9 @@ func (ks *Keyspace) bury(hash, seq uint64) {
 }
 
 // ChangedSince reports whether a key may have been changed, made or deleted
-// by a write after seq. It is never wrong in saying no.
+// by a write after seq. It is never wrong in saying no. That a key has expired
+// doesn't count: Redis forgives it to a transaction that watched a key whose
+// time was up already. Whoever cares remembers whether the key was there.
 func (ks *Keyspace) ChangedSince(db int, key []byte, seq uint64) bool {
 	hash := ks.Hash(key)
 	if sp := ks.spaces[db]; sp != nil {

@@ -139,7 +139,9 @@ func (tx *Tx) remove(e *entry, why reason) {
 	tx.effects = append(tx.effects, byte(why))
 	sp := tx.ks.spaces[tx.db]
 	hash := tx.ks.Hash(e.key)
-	tx.ks.bury(hash, tx.seq)
+	if why != byExpiry {
+		tx.ks.bury(hash, tx.seq)
+	}
 	tx.ks.drop(sp, hash, e)
 }
 

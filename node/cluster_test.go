@@ -3,6 +3,9 @@ package node
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -50,6 +53,9 @@ func newCluster(t *testing.T, regions ...region.Code) *cluster {
 			c.stop(r)
 		}
 	})
+	for _, n := range c.nodes {
+		<-n.fleet.synced
+	}
 	c.eventually("regions known", func() error {
 		known, err := c.api.Regions(context.Background())
 		if err == nil && len(known) < len(regions) {
@@ -88,6 +94,7 @@ type database struct {
 	id       catalog.ID
 	addr     netip.Addr
 	password string
+	record   catalog.Database // of one that the fleet doesn't know
 }
 
 func (c *cluster) create(primary region.Code, replicas ...region.Code) *database {
@@ -102,6 +109,50 @@ func (c *cluster) create(primary region.Code, replicas ...region.Code) *database
 	db := &database{c: c, id: d.Database.ID, addr: addr, password: d.Password}
 	db.live()
 	return db
+}
+
+// place puts a database on the nodes without asking the fleet, as one without
+// a password.
+func (c *cluster) place(primary region.Code, replicas ...region.Code) *database {
+	c.t.Helper()
+	db := &database{c: c, id: catalog.ID(1_000_000 + c.next), addr: privnet.Mint(testNetwork, c.next)}
+	c.next++
+	db.record = catalog.Database{ID: db.id, Address: db.addr, HashSeed: uint64(db.id), Epoch: 1, Revision: 1}
+	for i, r := range append([]region.Code{primary}, replicas...) {
+		role := catalog.Replica
+		if i == 0 {
+			role = catalog.Primary
+		}
+		db.record.Copies = append(db.record.Copies, catalog.Copy{Region: r, Node: string(r) + "-1", Role: role, State: catalog.Live})
+	}
+	db.publish()
+	for _, r := range replicas {
+		p := c.nodes[r].find(db.id)
+		c.eventually("copy live in "+string(r), func() (err error) {
+			p.shard.do(func() {
+				if !p.Ready() {
+					err = errors.New("not ready")
+				}
+			})
+			return err
+		})
+	}
+	return db
+}
+
+// publish gives the nodes the record as it is now.
+func (db *database) publish() {
+	for _, copy := range db.record.Copies {
+		db.c.nodes[copy.Region].place(db.record)
+	}
+}
+
+// setPassword changes the password, for connections that come.
+func (db *database) setPassword(word string) {
+	sum := sha256.Sum256([]byte(word))
+	db.record.Password = hex.EncodeToString(sum[:])
+	db.record.Revision++
+	db.publish()
 }
 
 // live waits until every copy is.
@@ -124,8 +175,8 @@ func (db *database) live() {
 // dial opens a connection as an edge does, and gives the password.
 func (db *database) dial(r region.Code) (net.Conn, error) {
 	conn, err := db.greet(r)
-	if err != nil {
-		return nil, err
+	if err != nil || db.password == "" {
+		return conn, err
 	}
 	if _, err := conn.Write(resp.AppendCommand(nil, "AUTH", db.password)); err != nil {
 		return nil, err
@@ -249,15 +300,23 @@ func TestScripts(t *testing.T) {
 	}{{"node", "mad"}, {"replica", "scl"}} {
 		t.Run(where.name, func(t *testing.T) {
 			transcript.RunDir(t, "../command/testdata", transcript.Options{Name: where.name}, func(t *testing.T) transcript.Player {
-				db := c.create("mad", "scl")
+				db := c.place("mad", "scl")
 				p := transcript.NewClient(t, func(string) (net.Conn, error) { return db.dial(where.r) })
 				p.Waiting = func(net.Conn) bool { return db.waiting() > 0 }
 				p.Sleep = func(d time.Duration) { db.wait(d) }
-				return p
+				return player{p, db}
 			})
 		})
 	}
 }
+
+// player is a client for which scripts can set a password.
+type player struct {
+	*transcript.Client
+	db *database
+}
+
+func (p player) Password(word string) { p.db.setPassword(word) }
 
 // waiting is how many commands wait for a key at the primary.
 func (db *database) waiting() int {

@@ -58,7 +58,26 @@ const kinds = 3
 
 // A Hub is the channels of one database. The zero Hub is empty.
 type Hub struct {
+	// OnChange, if set, is told how many listen to a channel or pattern
+	// whenever that has changed.
+	OnChange func(kind command.Channel, name []byte, listeners int)
+
 	rooms [kinds]map[string]*room // nil while there are none of the kind
+}
+
+func (h *Hub) changed(kind command.Channel, r *room) {
+	if h.OnChange != nil {
+		h.OnChange(kind, r.name, len(r.listeners))
+	}
+}
+
+// Each calls fn for every channel and pattern that anybody listens to.
+func (h *Hub) Each(fn func(kind command.Channel, name []byte, listeners int)) {
+	for kind := range h.rooms {
+		for _, r := range h.rooms[kind] {
+			fn(command.Channel(kind), r.name, len(r.listeners))
+		}
+	}
 }
 
 // room is one channel, or one pattern, and its listeners.
@@ -239,6 +258,7 @@ func (l *Listener) join(kind command.Channel, channel []byte) {
 	}
 	l.rooms[kind][string(channel)] = place{r, len(r.listeners)}
 	r.listeners = append(r.listeners, l)
+	l.hub.changed(kind, r)
 }
 
 func (l *Listener) leave(kind command.Channel, channel []byte) {
@@ -253,6 +273,7 @@ func (l *Listener) leave(kind command.Channel, channel []byte) {
 	}
 	r.listeners[last] = nil
 	r.listeners = r.listeners[:last]
+	l.hub.changed(kind, r)
 	delete(l.rooms[kind], string(channel))
 	if len(l.rooms[kind]) == 0 {
 		l.rooms[kind] = nil

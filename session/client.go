@@ -85,12 +85,21 @@ func (s *Session) Watch(keys [][]byte) error {
 	if s.multi != nil {
 		return command.ErrWatchInMulti
 	}
-	since := s.tenant.Engine.Position()
+	t := s.tenant
+	since, covered := t.Engine.Position(), true
 	if !since.Covers(s.track.W()) {
-		since = s.track.W()
+		since, covered = s.track.W(), false
 	}
 	for _, key := range keys {
-		s.watches = append(s.watches, watch{s.db, since, append([]byte(nil), key...)})
+		state := unknown
+		switch {
+		case !covered:
+		case t.Engine.Keyspace().Has(s.db, key, t.Now()):
+			state = present
+		default:
+			state = absent
+		}
+		s.watches = append(s.watches, watch{s.db, state, since, append([]byte(nil), key...)})
 	}
 	return nil
 }

@@ -189,7 +189,11 @@ func (t *Tenant) changedSince(w watch) bool {
 	if !head.Covers(w.since) {
 		return true // it was watched in a history that isn't ours
 	}
-	return t.Engine.Keyspace().ChangedSince(w.db, w.key, w.since.Seq)
+	ks := t.Engine.Keyspace()
+	if w.state == present && !ks.Has(w.db, w.key, t.Now()) {
+		return true
+	}
+	return ks.ChangedSince(w.db, w.key, w.since.Seq)
 }
 
 // finish answers a request and goes on with what came behind it.

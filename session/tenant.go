@@ -71,13 +71,15 @@ type Tenant struct {
 	Engine *engine.DB
 	Clock  Clock
 	Log    *slog.Logger
+	Sizes  replication.Sizes // of the feed, should this become the primary
 
-	record   catalog.Database
-	feed     *replication.Feed     // on the primary
-	follower *replication.Follower // on a replica
-	hub      pubsub.Hub
-	replica  replicaCopy
-	complete catalog.Position // the end of the snapshot that the copy began with
+	record    catalog.Database
+	feed      *replication.Feed     // on the primary
+	follower  *replication.Follower // on a replica
+	hub       pubsub.Hub
+	elsewhere interests // who listens behind replicas
+	replica   replicaCopy
+	complete  catalog.Position // the end of the snapshot that the copy began with
 
 	sessions map[int64]*Session
 	waiting  map[uint64]*Session // by session number: replies to come
@@ -97,10 +99,6 @@ type Tenant struct {
 	message  []byte // of the one that is being delivered
 }
 
-// ringBytes is how much of its history a primary keeps in memory for replicas
-// that were away.
-const ringBytes = 4 << 20
-
 // NewTenant makes the tenant of a database as recovery found it. complete is
 // the end of the snapshot that it began with, if it hasn't come so far, and
 // known says whether its copy may be shown before it has heard of the primary.
@@ -110,10 +108,11 @@ func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalo
 
 // NewTenantOn is NewTenant for any kind of clock.
 func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
-	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, started: clock.Now(), scratch: scratch, complete: complete}
+	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, Sizes: replication.DefaultSizes, started: clock.Now(), scratch: scratch, complete: complete}
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
 	t.record = rec
+	t.hub.OnChange = t.tellInterest
 	return t
 }
 
@@ -132,6 +131,9 @@ func (t *Tenant) Ready() bool { return t.feed != nil || t.follower.Ready() }
 // Complete is the position at which the content is right that a snapshot
 // began; before it some keys may be newer than others.
 func (t *Tenant) Complete() catalog.Position { return t.complete }
+
+// Counters is what became of the commands of this copy's clients.
+func (t *Tenant) Counters() Counters { return t.counters }
 
 // Connections is how many clients are connected here.
 func (t *Tenant) Connections() int { return len(t.sessions) }
@@ -155,11 +157,7 @@ func (t *Tenant) Update(rec catalog.Database) {
 	}
 	if primary.Node == t.Host.Node() {
 		t.becomePrimary(rec.Epoch)
-		keep := 0
-		if len(rec.Copies) > 1 {
-			keep = ringBytes
-		}
-		t.feed.SetKeep(keep)
+		t.feed.Keep(len(rec.Copies) > 1)
 		return
 	}
 	if t.feed != nil {
@@ -179,7 +177,7 @@ func (t *Tenant) becomePrimary(epoch uint32) {
 		return
 	}
 	if t.feed == nil {
-		t.feed = replication.NewFeed(t.record.ID, db.Position(), db.HistoryHash(), ringBytes)
+		t.feed = replication.NewFeed(t.record.ID, db.Position(), db.HistoryHash(), t.Sizes)
 		db.SetSink(t.feed)
 	}
 	if epoch > db.Position().Epoch {
@@ -227,6 +225,7 @@ func (t *Tenant) LinkUp(node string, boot uint64) {
 	}
 	if t.feed == nil && node == t.follower.Primary() {
 		t.follower.Follow(node, true, t.Now(), t.Host)
+		t.hub.Each(t.tellInterest)
 		for _, s := range t.waiting {
 			s.resend(boot)
 		}
@@ -235,6 +234,7 @@ func (t *Tenant) LinkUp(node string, boot uint64) {
 
 // LinkDown says that a node can't be reached.
 func (t *Tenant) LinkDown(node string) {
+	delete(t.elsewhere, node)
 	if t.feed != nil {
 		t.feed.Unsubscribe(node)
 		t.checkWaits()
@@ -288,6 +288,8 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 		err = t.forwarded(node, payload)
 	case sessionClosed:
 		err = t.remoteClosed(node, payload)
+	case interested:
+		err = t.elsewhere.take(node, payload)
 	case reply:
 		err = t.replied(payload)
 	case replication.Publish:
@@ -347,13 +349,13 @@ func (t *Tenant) applied(kind uint8) {
 }
 
 // publish delivers a message to the subscribers here and behind the replicas,
-// and counts those here.
+// and counts them.
 func (t *Tenant) publish(kind command.Channel, channel, message []byte) (receivers int) {
 	if t.feed != nil {
 		t.feed.Publish(appendPublish(nil, kind, channel, message))
 		t.markDirty()
 	}
-	return t.hub.Publish(kind, channel, message)
+	return t.hub.Publish(kind, channel, message) + t.elsewhere.receivers(kind, channel)
 }
 
 // after calls fn on the loop in so many milliseconds.

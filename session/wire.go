@@ -16,12 +16,13 @@ const (
 	forward       = 20 // replica to primary: commands of one request
 	reply         = 21 // primary to replica
 	sessionClosed = 22 // replica to primary: nobody waits for this session any more
+	interested    = 23 // replica to primary: so many listen to a channel here
 )
 
 // A forwarded request:
 //
 //	session 8 | request 4 | oldest request in flight 4 | logical db 1 | flags 1
-//	watches: count, each  db 1 | epoch 4 | seq 8 | key
+//	watches: count, each  db 1 | state 1 | epoch 4 | seq 8 | key
 //	commands: count, each  words: count, each a word
 //
 // with counts and lengths as varints. An EXEC is a request of several
@@ -54,9 +55,20 @@ type request struct {
 // watch is a key that must not have been changed by a write after since.
 type watch struct {
 	db    int
+	state watched
 	since catalog.Position
 	key   []byte
 }
+
+// watched is what was known of a key when it was watched. A key that was there
+// and has expired since makes its transaction fail.
+type watched byte
+
+const (
+	unknown watched = iota // the copy was behind what the connection had seen
+	absent
+	present
+)
 
 func (r *request) append(dst []byte, commands ...[][]byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, r.session)
@@ -65,7 +77,7 @@ func (r *request) append(dst []byte, commands ...[][]byte) []byte {
 	dst = append(dst, byte(r.db), r.flags)
 	dst = binary.AppendUvarint(dst, uint64(len(r.watches)))
 	for _, w := range r.watches {
-		dst = append(dst, byte(w.db))
+		dst = append(dst, byte(w.db), byte(w.state))
 		dst = appendPosition(dst, w.since)
 		dst = appendWord(dst, w.key)
 	}
@@ -131,11 +143,11 @@ func parseRequest(b []byte) (r request, err error) {
 	r.db, r.flags = int(b[16]), b[17]
 	in := reader{b: b[forwardHead:]}
 	for range in.count() {
-		head := in.take(13)
+		head := in.take(14)
 		if in.bad {
 			return r, errForward
 		}
-		r.watches = append(r.watches, watch{db: int(head[0]), since: position(head[1:]), key: in.word()})
+		r.watches = append(r.watches, watch{db: int(head[0]), state: watched(head[1]), since: position(head[2:]), key: in.word()})
 	}
 	for range in.count() {
 		n := in.count()
