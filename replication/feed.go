@@ -34,7 +34,18 @@ type Feed struct {
 	head   catalog.Position
 	subs   map[string]*sub
 	script []step // what live replicas get at the next Flush, in order
+	sizes  Sizes
 }
+
+// Sizes are how much a feed keeps and sends, in bytes.
+type Sizes struct {
+	Ring   int // of the history, kept in memory for replicas that were away
+	Window int // that a replica which catches up is sent at a time
+	Nearly int // no more than this is left: it becomes live
+}
+
+// DefaultSizes are right for a node.
+var DefaultSizes = Sizes{Ring: 4 << 20, Window: 256 << 10, Nearly: 64 << 10}
 
 type subState uint8
 
@@ -58,23 +69,18 @@ type step struct {
 	frame   []byte
 }
 
-// A window is how much a replica that catches up is sent at a time; when no
-// more than nearly is left it becomes live.
-const (
-	window = 256 << 10
-	nearly = 64 << 10
-)
-
-// NewFeed makes the feed of a database whose last entry is at pos. It keeps
-// about keep bytes of entries for replicas that were away.
-func NewFeed(db catalog.ID, pos catalog.Position, hash uint64, keep int) *Feed {
-	return &Feed{db: db, head: pos, ring: ring{keep: keep, base: pos, baseHash: hash}, subs: make(map[string]*sub)}
+// NewFeed makes the feed of a database whose last entry is at pos.
+func NewFeed(db catalog.ID, pos catalog.Position, hash uint64, sizes Sizes) *Feed {
+	return &Feed{db: db, head: pos, sizes: sizes, ring: ring{keep: sizes.Ring, base: pos, baseHash: hash}, subs: make(map[string]*sub)}
 }
 
-// SetKeep changes how many bytes of entries are kept: none for a database
-// without replicas.
-func (f *Feed) SetKeep(bytes int) {
-	f.ring.keep = bytes
+// Keep says whether entries are kept: there is no need to in a database without
+// replicas.
+func (f *Feed) Keep(entries bool) {
+	f.ring.keep = 0
+	if entries {
+		f.ring.keep = f.sizes.Ring
+	}
 	f.ring.trim()
 }
 
@@ -215,10 +221,10 @@ func (f *Feed) advance(node string, s *sub, out Sender) {
 	if len(f.script) > 0 {
 		return // not committed yet; Flush comes, and calls again
 	}
-	lane, most := link.CatchUp, window
+	lane, most := link.CatchUp, f.sizes.Window
 	left := f.ring.bytesAfter(s.sent)
-	if left <= nearly {
-		lane, most = link.Live, nearly
+	if left <= f.sizes.Nearly {
+		lane, most = link.Live, f.sizes.Nearly
 	}
 	if left > 0 {
 		raw, to, ok := f.ring.after(s.sent, most)
