@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"slices"
+
+	"vecino/catalog"
+)
+
+// scheduleFaults lets things go wrong, one after the other, until it is calm.
+func (w *world) scheduleFaults() {
+	w.after(w.between(300*ms, 1500*ms), w.fault)
+	w.after(w.between(1*second, 4*second), func() { w.addRegion() })
+	w.after(w.between(500*ms, 2*second), w.checkpoints)
+	if w.chance(0.5) {
+		w.after(w.between(5*second, 8*second), w.removeRegion)
+	}
+}
+
+func (w *world) fault() {
+	if w.calm {
+		return
+	}
+	w.after(w.between(50*ms, 1200*ms), w.fault)
+	l := pick(w.rng, w.links)
+	if w.chance(0.6) { // mostly between the primary and a replica
+		l = w.links[w.rng.IntN(len(w.machines)-1)]
+	}
+	switch n := w.rng.IntN(100); {
+	case n < 25:
+		if l.inc != nil {
+			l.inc.fail(w.between(0, 300*ms))
+		}
+	case n < 40: // cut one way
+		direction := w.rng.IntN(2)
+		l.stop(direction)
+		w.after(w.between(50*ms, 7*second), func() { l.heal(direction) })
+	case n < 50: // cut both ways
+		l.stop(0)
+		l.stop(1)
+		w.after(w.between(50*ms, 8*second), func() { l.heal(0); l.heal(1) })
+	case n < 70:
+		m := pick(w.rng, w.machines)
+		m.lag = w.between(0, 1200*ms)
+		w.trace("%s: lag %d ms", m.id, m.lag/ms)
+		w.after(w.between(100*ms, 4*second), func() { m.lag = 0 })
+	case n < 90:
+		w.kill(pick(w.rng, w.machines))
+	default:
+		w.kill(w.machines[0])
+	}
+}
+
+// kill ends a process, somewhere in its next batch or between two, and starts
+// it again later.
+func (w *world) kill(m *machine) {
+	p := m.proc
+	if p == nil || p.doomed != safe {
+		return
+	}
+	p.doomed = doom(1 + w.rng.IntN(4))
+	w.after(w.between(0, 30*ms), func() {
+		p.die()
+		w.after(w.between(50*ms, 3*second), func() {
+			if m.proc == nil {
+				m.start()
+			}
+		})
+	})
+}
+
+func (w *world) checkpoints() {
+	if w.calm {
+		return
+	}
+	w.after(w.between(100*ms, 2*second), w.checkpoints)
+	if p := pick(w.rng, w.machines).proc; p != nil {
+		p.save()
+	}
+}
+
+// addRegion puts the last machine into the record, so that it loads a
+// snapshot while clients write.
+func (w *world) addRegion() {
+	m := w.machines[len(w.machines)-1]
+	if w.calm || w.record.CopyOn(m.id) != nil {
+		return
+	}
+	w.trace("%s is added", m.id)
+	w.revise(func(*catalog.Database) { w.addCopy(m) })
+}
+
+// removeRegion takes it out again, and may put it back.
+func (w *world) removeRegion() {
+	m := w.machines[len(w.machines)-1]
+	if w.calm || w.record.CopyOn(m.id) == nil {
+		return
+	}
+	w.trace("%s is removed", m.id)
+	w.revise(func(rec *catalog.Database) {
+		rec.Copies = slices.DeleteFunc(slices.Clone(rec.Copies), func(c catalog.Copy) bool { return c.Node == m.id })
+	})
+	if w.chance(0.7) {
+		w.after(w.between(50*ms, 3*second), w.addRegion)
+	}
+}
