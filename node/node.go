@@ -155,11 +155,13 @@ func Start(cfg Config) (n *Node, err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n = &Node{cfg: cfg, log: cfg.Logger, fs: vfs.OS, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
+	n.saver = newCheckpointer(n)
 	n.mu.byAddr = make(map[netip.Addr]*placed)
 	n.mu.byID = make(map[catalog.ID]*placed)
+	opened := n
 	defer func() {
 		if err != nil {
-			n.Close()
+			opened.Close()
 		}
 	}()
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
@@ -173,7 +175,6 @@ func Start(cfg Config) (n *Node, err error) {
 	} else if err := n.join(ctx); err != nil {
 		return nil, err
 	}
-	n.saver = newCheckpointer(n)
 	n.tasks.Go(func() { n.saver.run(ctx) })
 	if n.listener, err = n.shards[0].loop.Listen(cfg.Proxy, n.accept); err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
