@@ -114,6 +114,9 @@ func (b *bench) server() (string, error) {
 			judged(fmt.Sprintf("%.2f", ratio), ratio <= c.aim()), spread(cpu))
 		b.say("server: %-18s throughput %.2f, CPU per command %.2f of Redis", c, median(throughput), ratio)
 	}
+	if len(t.rows) == 0 {
+		return "", fmt.Errorf("no case is named like %q; they are named like \"GET -P 1 3 B\" and \"ZADD -P 16\"", b.cases)
+	}
 	text := t.String()
 	for _, pipeline := range []int{1, 16} {
 		if ratios := means[pipeline]; len(ratios) > 0 {
