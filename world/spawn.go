@@ -38,7 +38,7 @@ func newSpawner() (s *spawner, alive *os.File, err error) {
 // start starts a command.
 func (s *spawner) start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = attributes()
-	cmd.Env = append(cmd.Env, leashVariable+"=stdin")
+	cmd.Env = append(cmd.Env, LeashVariable+"=stdin")
 	done := make(chan error, 1)
 	s.requests <- func() { done <- cmd.Start() }
 	return <-done
@@ -51,16 +51,17 @@ func (s *spawner) close() {
 	s.leash.Close()
 }
 
-// leashVariable tells a process that its standard input is a leash.
-const leashVariable = "VECINO_LEASH"
+// LeashVariable, set to "stdin", tells a process that its standard input is a
+// leash: that it has to end when nobody holds the other end any more.
+const LeashVariable = "VECINO_LEASH"
 
 // FollowParent ends this process when the World that started it is gone. In
 // any other process it does nothing.
 func FollowParent() {
-	if os.Getenv(leashVariable) != "stdin" {
+	if os.Getenv(LeashVariable) != "stdin" {
 		return
 	}
-	os.Unsetenv(leashVariable)
+	os.Unsetenv(LeashVariable)
 	go func() { // for as long as the process lives
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)

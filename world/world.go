@@ -102,7 +102,7 @@ type World struct {
 }
 
 // Open starts a world and returns when all of it is well. Close ends it.
-func Open(ctx context.Context, cfg Config) (w *World, err error) {
+func Open(ctx context.Context, cfg Config) (_ *World, err error) {
 	if cfg.Binary == "" {
 		if cfg.Binary, err = os.Executable(); err != nil {
 			return nil, fmt.Errorf("find this program: %w", err)
@@ -117,32 +117,34 @@ func Open(ctx context.Context, cfg Config) (w *World, err error) {
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	w = &World{
+	w := &World{
 		cfg: cfg, started: time.Now(), cancel: func() {},
 		http: &http.Client{Timeout: adminTimeout, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	defer func() {
-		if err != nil {
-			w.Close()
-		}
-	}()
-	if w.lock, err = lockState(cfg.State); err != nil {
-		return nil, err
+	if err := w.start(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *World) start(ctx context.Context) (err error) {
+	if w.lock, err = lockState(w.cfg.State); err != nil {
+		return err
 	}
 	if err := w.load(); err != nil {
-		return nil, err
+		return err
 	}
 	if w.processes, err = w.daemons(); err != nil {
-		return nil, err
+		return err
 	}
 	if w.spawner, w.alive, err = newSpawner(); err != nil {
-		return nil, err
+		return err
 	}
 	if w.control, err = w.serveControl(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := w.record.write(cfg.State); err != nil {
-		return nil, err
+	if err := w.record.write(w.cfg.State); err != nil {
+		return err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w.cancel = cancel
@@ -153,10 +155,10 @@ func Open(ctx context.Context, cfg Config) (w *World, err error) {
 	defer stop()
 	for _, p := range w.processes {
 		if err := p.await(ctx, Running); err != nil {
-			return nil, fmt.Errorf("start %s: %w", p.name, errors.Join(err, p.lastWords()))
+			return fmt.Errorf("start %s: %w", p.name, errors.Join(err, p.lastWords()))
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // Close ends all processes: politely, and after a while otherwise. Closing
