@@ -46,6 +46,9 @@ func (n *Node) Up(node string) (boot uint64, up bool) {
 	return boot, up
 }
 
+// Boot is what this start of the process is known by to others.
+func (n *Node) Boot() uint64 { return n.boot }
+
 // Send sends a frame to a node. See replication.Sender.
 func (n *Node) Send(node string, lane link.Lane, f link.Frame) bool {
 	if n.hub == nil {
@@ -120,14 +123,13 @@ func replicated(kind uint8) bool {
 
 // SendSnapshot streams a tenant to a node. See session.Host. It is called on
 // the tenant's loop with its lock held, so the position is exact.
-func (n *Node) SendSnapshot(t *session.Tenant, node string, done func(sent bool)) {
+func (n *Node) SendSnapshot(t *session.Tenant, node string, snapshot *replication.Snapshot, done func(sent bool)) {
 	db, s := t.Engine, n.shardOf(t.Record().ID)
-	id, pos := db.ID(), db.Position()
-	begin := replication.SnapshotBeginFrame(id, pos, db.HistoryHash(), db.Clock())
+	begin := snapshot.Begin(db.HistoryHash(), db.Clock())
 	n.tasks.Go(func() {
-		err := n.sendSnapshot(s, t, node, begin)
+		err := n.sendSnapshot(s, t, node, snapshot, begin)
 		if err != nil {
-			n.log.Warn("snapshot not sent", "db", uint64(id), "node", node, "err", err.Error())
+			n.log.Warn("snapshot not sent", "db", uint64(snapshot.DB), "node", node, "err", err.Error())
 		}
 		s.loop.Post(func() {
 			t.Engine.Lock()
@@ -137,7 +139,7 @@ func (n *Node) SendSnapshot(t *session.Tenant, node string, done func(sent bool)
 	})
 }
 
-func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, begin link.Frame) error {
+func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, snapshot *replication.Snapshot, begin link.Frame) error {
 	ctx, cancel := context.WithTimeout(context.Background(), snapshotPatience)
 	defer cancel()
 	send := func(f link.Frame) error { return n.hub.SendWait(ctx, node, link.Snapshot, f) }
@@ -145,7 +147,7 @@ func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, begin link
 		return err
 	}
 	end, err := dump(ctx, t.Engine, func(records []byte) error {
-		return send(replication.SnapshotDataFrame(begin.DB, records))
+		return send(snapshot.Data(records))
 	})
 	if err != nil {
 		return err
@@ -154,7 +156,7 @@ func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, begin link
 	if err := s.journal.Commit(); err != nil {
 		return err
 	}
-	return send(replication.SnapshotEndFrame(begin.DB, end))
+	return send(snapshot.End(end))
 }
 
 // snapshotPatience bounds how long a snapshot may take.

@@ -1,7 +1,9 @@
 package replication
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"vecino/catalog"
 	"vecino/journal"
@@ -28,11 +30,14 @@ type Sender interface {
 // catch-up lane, and the next when it has acknowledged that. When little is
 // left the rest goes on the live lane and it is live: it gets whatever is made
 // with the batch that made it.
+//
+// The history behind a snapshot is kept until the replica that gets it is live,
+// or else one that is written a lot would never have a second copy.
 type Feed struct {
 	db     catalog.ID
 	ring   ring
 	head   catalog.Position
-	subs   map[string]*sub
+	subs   []*sub // the oldest subscription first
 	script []step // what live replicas get at the next Flush, in order
 	sizes  Sizes
 }
@@ -42,10 +47,11 @@ type Sizes struct {
 	Ring   int // of the history, kept in memory for replicas that were away
 	Window int // that a replica which catches up is sent at a time
 	Nearly int // no more than this is left: it becomes live
+	Pinned int // of the history, while a replica is sent a snapshot
 }
 
 // DefaultSizes are right for a node.
-var DefaultSizes = Sizes{Ring: 4 << 20, Window: 256 << 10, Nearly: 64 << 10}
+var DefaultSizes = Sizes{Ring: 4 << 20, Window: 256 << 10, Nearly: 64 << 10, Pinned: 256 << 20}
 
 type subState uint8
 
@@ -58,20 +64,24 @@ const (
 
 // sub is one replica.
 type sub struct {
-	state subState
-	sent  catalog.Position // all up to here has been sent
-	acked catalog.Position
+	node   string
+	number uint64 // of its subscription
+	state  subState
+	sent   catalog.Position // all up to here has been sent
+	acked  catalog.Position
+	pinned bool // the ring must keep what it hasn't got
 }
 
-// step is entries of the ring, or a frame of another kind.
+// step is the payload of a frame. That of entries begins with room for the
+// number of a subscription.
 type step struct {
 	entries bool
-	frame   []byte
+	payload []byte
 }
 
 // NewFeed makes the feed of a database whose last entry is at pos.
 func NewFeed(db catalog.ID, pos catalog.Position, hash uint64, sizes Sizes) *Feed {
-	return &Feed{db: db, head: pos, sizes: sizes, ring: ring{keep: sizes.Ring, base: pos, baseHash: hash}, subs: make(map[string]*sub)}
+	return &Feed{db: db, head: pos, sizes: sizes, ring: ring{keep: sizes.Ring, most: sizes.Pinned, base: pos, baseHash: hash}}
 }
 
 // Keep says whether entries are kept: there is no need to in a database without
@@ -95,55 +105,129 @@ func (f *Feed) Entry(pos catalog.Position, raw []byte, hash uint64) {
 		return
 	}
 	if n := len(f.script); n == 0 || !f.script[n-1].entries {
-		f.script = append(f.script, step{entries: true})
+		f.script = append(f.script, step{entries: true, payload: make([]byte, numberBytes, numberBytes+len(raw))})
 	}
 	last := &f.script[len(f.script)-1]
-	last.frame = append(last.frame, raw...)
+	last.payload = append(last.payload, raw...)
 }
 
 // Publish takes a message for the subscribers behind all live replicas. It
 // arrives after the entries that were made before it.
 func (f *Feed) Publish(payload []byte) {
 	if len(f.subs) > 0 {
-		f.script = append(f.script, step{frame: append([]byte(nil), payload...)})
+		f.script = append(f.script, step{payload: append([]byte(nil), payload...)})
 	}
 }
 
 // Dirty reports whether Flush has something to do.
 func (f *Feed) Dirty() bool { return len(f.script) > 0 }
 
-// Subscribe is a replica's request. It reports whether the caller must send a
-// snapshot: then SnapshotSent follows, and until then nothing is sent.
-func (f *Feed) Subscribe(node string, payload []byte, out Sender) (snapshot bool, err error) {
+// Subscribe is a replica's request. If the replica needs a snapshot, that is
+// returned for the caller to send; then SnapshotSent follows.
+func (f *Feed) Subscribe(node string, payload []byte, out Sender) (*Snapshot, error) {
 	m, err := parseMark(payload)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	s := &sub{}
-	f.subs[node] = s
-	if !f.ring.has(m.pos, m.hash) {
-		return true, nil
+	f.Unsubscribe(node)
+	s := &sub{node: node, number: m.number}
+	f.subs = append(f.subs, s)
+	if f.ring.has(m.pos, m.hash) {
+		s.state, s.sent = agreed, m.pos
+		f.send(s, out, link.Live, Continue, mark{number: s.number, pos: m.pos}.append(nil))
+		return nil, nil
 	}
-	s.state, s.sent = agreed, m.pos
-	f.send(node, out, link.Live, Continue, mark{pos: m.pos}.append(nil))
-	return false, nil
+	s.pinned = true
+	f.ring.pins++
+	f.send(s, out, link.Live, SnapshotAhead, appendNumber(nil, s.number))
+	return &Snapshot{DB: f.db, Number: s.number, Position: f.head}, nil
 }
 
-// Pin keeps all entries from now on until Unpin, for a snapshot that is begun
-// at the present head.
-func (f *Feed) Pin()   { f.ring.pins++ }
-func (f *Feed) Unpin() { f.ring.pins--; f.ring.trim() }
+// A Snapshot is a copy of a database for a replica, as the database is after
+// Position or, where it is changed meanwhile, newer. Its methods make the
+// frames, which go on the snapshot lane in that order.
+type Snapshot struct {
+	DB       catalog.ID
+	Number   uint64 // of the subscription
+	Position catalog.Position
+}
 
-// SnapshotSent says that a snapshot begun at pos was sent to a node, which
-// goes on with the entries after it once it has acknowledged pos.
-func (f *Feed) SnapshotSent(node string, pos catalog.Position) {
-	if s := f.subs[node]; s != nil && s.state == wantsSnapshot {
-		s.state, s.sent = agreed, pos
+// Begin tells the position, the hash of the history up to it, and the time of
+// the last write.
+func (s *Snapshot) Begin(hash uint64, time int64) link.Frame {
+	return link.Frame{Kind: SnapshotBegin, DB: s.DB, Payload: mark{s.Number, s.Position, hash, time}.append(nil)}
+}
+
+// Data carries records of keyspace.Dump.
+func (s *Snapshot) Data(records []byte) link.Frame {
+	payload := append(appendNumber(make([]byte, 0, numberBytes+len(records)), s.Number), records...)
+	return link.Frame{Kind: SnapshotData, DB: s.DB, Payload: payload}
+}
+
+// End says that all records have been sent, and are right together with the
+// entries up to complete.
+func (s *Snapshot) End(complete catalog.Position) link.Frame {
+	return link.Frame{Kind: SnapshotEnd, DB: s.DB, Payload: mark{number: s.Number, pos: complete}.append(nil)}
+}
+
+// SnapshotSent says whether a snapshot was sent to a node to its end. The
+// replica goes on with the entries after it once it has acknowledged it.
+func (f *Feed) SnapshotSent(node string, snapshot *Snapshot, sent bool, out Sender) {
+	s := f.sub(node)
+	if s == nil || s.number != snapshot.Number || s.state != wantsSnapshot {
+		return
 	}
+	if !sent {
+		f.giveUp(s, out)
+		return
+	}
+	s.state, s.sent = agreed, snapshot.Position
+	if s.acked == s.sent {
+		s.state = catchingUp // it was quicker than whoever told us
+		f.advance(s, out)
+	}
+}
+
+// sub finds the subscription of a node.
+func (f *Feed) sub(node string) *sub {
+	for _, s := range f.subs {
+		if s.node == node {
+			return s
+		}
+	}
+	return nil
 }
 
 // Unsubscribe forgets a replica, whose link went down or which left.
-func (f *Feed) Unsubscribe(node string) { delete(f.subs, node) }
+func (f *Feed) Unsubscribe(node string) {
+	if s := f.sub(node); s != nil {
+		f.unpin(s)
+		f.subs = slices.DeleteFunc(f.subs, func(other *sub) bool { return other == s })
+	}
+}
+
+// giveUp has a replica ask again.
+func (f *Feed) giveUp(s *sub, out Sender) {
+	f.Unsubscribe(s.node)
+	f.send(s, out, link.Live, NotPrimary, appendNumber(nil, s.number))
+}
+
+// Close tells all replicas that this isn't the primary any more.
+func (f *Feed) Close(out Sender) {
+	for len(f.subs) > 0 {
+		f.giveUp(f.subs[0], out)
+	}
+	f.script = nil
+}
+
+// unpin lets the ring give up what only s kept in it.
+func (f *Feed) unpin(s *sub) {
+	if s.pinned {
+		s.pinned = false
+		f.ring.pins--
+		f.ring.trim()
+	}
+}
 
 // Acked is a replica's word that it has applied and journaled all up to a
 // position.
@@ -152,15 +236,18 @@ func (f *Feed) Acked(node string, payload []byte, out Sender) error {
 	if err != nil {
 		return err
 	}
-	s := f.subs[node]
-	if s == nil || s.state == wantsSnapshot || s.state == agreed && m.pos != s.sent {
+	s := f.sub(node)
+	if s == nil || s.number != m.number || s.state == agreed && m.pos != s.sent {
 		return nil
 	}
-	if s.state == agreed {
+	s.acked = m.pos
+	switch s.state {
+	case wantsSnapshot:
+		return nil
+	case agreed:
 		s.state = catchingUp
 	}
-	s.acked = m.pos
-	f.advance(node, s, out)
+	f.advance(s, out)
 	return nil
 }
 
@@ -184,8 +271,8 @@ type Subscriber struct {
 // Subscribers lists the replicas that are connected.
 func (f *Feed) Subscribers() []Subscriber {
 	var all []Subscriber
-	for node, s := range f.subs {
-		all = append(all, Subscriber{Node: node, Live: s.state == live, Acked: s.acked})
+	for _, s := range f.subs {
+		all = append(all, Subscriber{Node: s.node, Live: s.state == live, Acked: s.acked})
 	}
 	return all
 }
@@ -193,7 +280,7 @@ func (f *Feed) Subscribers() []Subscriber {
 // Flush sends what was made since the last Flush to the live replicas. The
 // journal has been committed: what is sent can't be lost by this process.
 func (f *Feed) Flush(out Sender) {
-	for node, s := range f.subs {
+	for _, s := range f.subs {
 		if s.state != live {
 			continue
 		}
@@ -201,20 +288,21 @@ func (f *Feed) Flush(out Sender) {
 			kind := uint8(Publish)
 			if step.entries {
 				kind = Entries
+				binary.LittleEndian.PutUint64(step.payload, s.number)
 			}
-			f.send(node, out, link.Live, kind, step.frame)
+			f.send(s, out, link.Live, kind, step.payload)
 		}
 		s.sent = f.head
 	}
 	clear(f.script)
 	f.script = f.script[:0]
-	for node, s := range f.subs {
-		f.advance(node, s, out)
+	for _, s := range slices.Clone(f.subs) {
+		f.advance(s, out)
 	}
 }
 
 // advance sends a replica that catches up its next window, or the rest.
-func (f *Feed) advance(node string, s *sub, out Sender) {
+func (f *Feed) advance(s *sub, out Sender) {
 	if s.state != catchingUp || s.acked != s.sent {
 		return
 	}
@@ -226,31 +314,32 @@ func (f *Feed) advance(node string, s *sub, out Sender) {
 	if left <= f.sizes.Nearly {
 		lane, most = link.Live, f.sizes.Nearly
 	}
-	if left > 0 {
-		raw, to, ok := f.ring.after(s.sent, most)
+	if s.sent != f.head {
+		payload, to, ok := f.ring.after(s.sent, most, appendNumber(nil, s.number))
 		if !ok { // it fell out of the ring meanwhile
-			delete(f.subs, node)
-			f.send(node, out, link.Live, NotPrimary, nil)
+			f.giveUp(s, out)
 			return
 		}
-		f.send(node, out, lane, Entries, raw)
+		f.send(s, out, lane, Entries, payload)
 		s.sent = to
 	}
 	if s.sent == f.head && lane == link.Live {
 		s.state = live
-		f.send(node, out, link.Live, Live, mark{pos: f.head}.append(nil))
+		f.unpin(s)
+		f.send(s, out, link.Live, Live, mark{number: s.number, pos: f.head}.append(nil))
 	}
 }
 
-func (f *Feed) send(node string, out Sender, lane link.Lane, kind uint8, payload []byte) {
-	out.Send(node, lane, link.Frame{Kind: kind, DB: f.db, Payload: payload})
+func (f *Feed) send(s *sub, out Sender, lane link.Lane, kind uint8, payload []byte) {
+	out.Send(s.node, lane, link.Frame{Kind: kind, DB: f.db, Payload: payload})
 }
 
 // ring is the last entries of a database, in chunks, the oldest of which are
 // given up when there are too many bytes.
 type ring struct {
 	keep     int
-	pins     int
+	pins     int              // who needs more to be kept
+	most     int              // that they can have
 	base     catalog.Position // before the first entry
 	baseHash uint64
 	chunks   []chunk
@@ -286,7 +375,11 @@ func (r *ring) append(pos catalog.Position, raw []byte, hash uint64) {
 }
 
 func (r *ring) trim() {
-	for r.pins == 0 && r.bytes > r.keep && len(r.chunks) > 0 && (r.keep == 0 || len(r.chunks) > 1) {
+	keep := r.keep
+	if r.pins > 0 {
+		keep = max(keep, r.most)
+	}
+	for r.bytes > keep && len(r.chunks) > 0 && (keep == 0 || len(r.chunks) > 1) {
 		c := &r.chunks[0]
 		r.base, r.baseHash = c.last, c.hash
 		r.bytes -= len(c.raw)
@@ -337,14 +430,15 @@ func (r *ring) bytesAfter(pos catalog.Position) (n int) {
 	return n
 }
 
-// after returns entries that follow pos, up to about most bytes but at least
-// one, and the position of the last. ok is false if the first isn't here any
-// more.
-func (r *ring) after(pos catalog.Position, most int) (raw []byte, to catalog.Position, ok bool) {
+// after appends to dst entries that follow pos, up to about most bytes but at
+// least one, and returns the position of the last. ok is false if the first
+// isn't here any more.
+func (r *ring) after(pos catalog.Position, most int, dst []byte) (_ []byte, to catalog.Position, ok bool) {
 	if !pos.Covers(r.base) {
 		return nil, pos, false
 	}
 	to = pos
+	start := len(dst)
 	for i := range r.chunks {
 		c := &r.chunks[i]
 		if pos.Covers(c.last) {
@@ -353,16 +447,16 @@ func (r *ring) after(pos catalog.Position, most int) (raw []byte, to catalog.Pos
 		for rest := c.raw; len(rest) > 0; {
 			e, n := mustDecode(rest)
 			if p := e.Position(); !pos.Covers(p) {
-				if len(raw) > 0 && len(raw)+n > most {
-					return raw, to, true
+				if len(dst) > start && len(dst)-start+n > most {
+					return dst, to, true
 				}
-				raw = append(raw, rest[:n]...)
+				dst = append(dst, rest[:n]...)
 				to = p
 			}
 			rest = rest[n:]
 		}
 	}
-	return raw, to, true
+	return dst, to, true
 }
 
 // mustDecode reads an entry that this process encoded.

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"fmt"
 
 	"vecino/catalog"
@@ -13,7 +14,8 @@ type Copy interface {
 	// Position is the last entry applied, and the hash of the history up to it.
 	Position() (catalog.Position, uint64)
 	// Apply carries out the next entry. newer is set until a snapshot that was
-	// taken while the database changed is complete.
+	// taken while the database changed is complete. After an error the content
+	// is worth nothing.
 	Apply(e *journal.Entry, raw []byte, newer bool) error
 	// Install throws all away and begins at a position, to be filled by Load.
 	Install(pos catalog.Position, hash uint64, time int64) error
@@ -25,25 +27,30 @@ type Copy interface {
 
 // A Follower is the replica's side of a database.
 //
-//	            LinkUp            Continue              Live
-//	detached ----------> asking -----------> following -------> live
-//	   ^                  |  ^                  ^
-//	   | LinkDown         |  | a gap            | SnapshotEnd
-//	 (any)                +--+--> loading ------+
-//	                   SnapshotBegin
+//	            Follow            Continue
+//	detached ----------> asking ----------------------------> following
+//	   ^                  |  ^  \                                ^
+//	   | LinkDown,        |  |   \ SnapshotAhead    SnapshotEnd  |
+//	   | Follow another   |  |    v                              |
+//	 (any)                |  |  awaiting ------------> loading --+
+//	                      +--+            SnapshotBegin
+//	              NotPrimary, no answer,
+//	              an error in any state
 //
-// A follower that has been live stays Ready when its link breaks: what it has
-// is old but consistent. It stops being so when it must load a snapshot.
+// A follower becomes Ready when the primary says that it is live, and stays so
+// when its link breaks: what it has is old but consistent. It stops being so
+// when it must load a snapshot.
 type Follower struct {
 	db      catalog.ID
 	copy    Copy
 	primary string // the node it follows, "" for none
 
 	state    followerState
+	number   uint64           // of the subscription; see mark
 	ready    bool             // its content may be shown
 	complete catalog.Position // entries up to here are applied with newer
 	newer    bool
-	partial  bool // half of a snapshot: a prefix of no history
+	broken   bool // half of a snapshot, or worse: a prefix of no history
 	acked    catalog.Position
 	ackDue   bool
 	asked    int64
@@ -55,6 +62,7 @@ type followerState uint8
 const (
 	detached followerState = iota
 	asking
+	awaiting
 	loading
 	following
 )
@@ -66,16 +74,25 @@ const (
 	answerAfter = 3000
 )
 
-// NewFollower makes the follower of a copy. ready says that the copy has been
+// errGap is an entry that doesn't follow the last one.
+var errGap = errors.New("entry does not follow the history of this copy")
+
+// NewFollower makes the follower of a copy. known says that the copy has been
 // live before, and may be shown until it turns out to be another history.
-// complete is the end of the snapshot that the copy began with, zero for none.
-func NewFollower(db catalog.ID, c Copy, ready bool, complete catalog.Position) *Follower {
+// complete is the end of the snapshot that the copy began with, zero for none:
+// before it is reached nothing can be shown.
+func NewFollower(db catalog.ID, c Copy, known bool, complete catalog.Position) *Follower {
 	pos, _ := c.Position()
-	return &Follower{db: db, copy: c, ready: ready, complete: complete, newer: !pos.Covers(complete)}
+	reached := pos.Covers(complete)
+	return &Follower{db: db, copy: c, ready: known && reached, complete: complete, newer: !reached}
 }
 
 // Ready reports whether reads may be answered from the copy.
 func (f *Follower) Ready() bool { return f.ready }
+
+// Whole reports whether the copy is what some primary once had: not half a
+// snapshot.
+func (f *Follower) Whole() bool { return !f.broken && !f.newer }
 
 // Connected reports whether entries arrive as they are made.
 func (f *Follower) Connected() bool { return f.state == following && f.ready }
@@ -85,10 +102,10 @@ func (f *Follower) Primary() string { return f.primary }
 
 // Follow says which node is the primary; up says whether there is a link.
 func (f *Follower) Follow(primary string, up bool, now int64, out Sender) {
-	if primary != f.primary && f.primary != "" && f.state != detached {
-		out.Send(f.primary, link.Live, link.Frame{Kind: Unsubscribe, DB: f.db})
-	}
 	if primary != f.primary {
+		if f.state != detached {
+			f.send(out, Unsubscribe, nil)
+		}
 		f.primary = primary
 		f.state = detached
 	}
@@ -109,11 +126,16 @@ func (f *Follower) Tick(now int64, out Sender) {
 
 func (f *Follower) ask(now int64, out Sender) {
 	pos, hash := f.copy.Position()
-	if f.partial {
-		hash = ^hash
+	if f.broken {
+		hash = ^hash // so that it is nobody's
 	}
+	f.number = max(f.number+1, uint64(now)) // also larger than those before a restart
 	f.state, f.asked, f.retry = asking, now, false
-	out.Send(f.primary, link.Live, link.Frame{Kind: Subscribe, DB: f.db, Payload: mark{pos: pos, hash: hash}.append(nil)})
+	f.send(out, Subscribe, mark{number: f.number, pos: pos, hash: hash}.append(nil))
+}
+
+func (f *Follower) send(out Sender, kind uint8, payload []byte) {
+	out.Send(f.primary, link.Live, link.Frame{Kind: kind, DB: f.db, Payload: payload})
 }
 
 // Frame takes a frame from the primary. An error means that this copy can't go
@@ -130,48 +152,63 @@ func (f *Follower) Frame(kind uint8, payload []byte, now int64, out Sender) erro
 }
 
 func (f *Follower) frame(kind uint8, payload []byte, now int64) error {
+	if kind == NotPrimary && len(payload) == 0 { // from a node that doesn't know the database
+		if f.state == asking {
+			f.asked, f.retry = now, true
+		}
+		return nil
+	}
+	number, rest, err := splitNumber(payload)
+	if err != nil {
+		return err
+	}
+	if number != f.number {
+		return nil // it belongs to an earlier subscription
+	}
 	switch kind {
+	case NotPrimary:
+		f.state, f.asked, f.retry = asking, now, true
+		return nil
+	case SnapshotAhead:
+		if f.state == asking {
+			f.state = awaiting
+		}
+		return nil
 	case Entries:
 		if f.state != following {
-			return nil // sent before the answer to the last question
+			return nil
 		}
-		return f.entries(payload)
-	case NotPrimary:
-		f.state, f.retry, f.asked = asking, true, now
-		return nil
+		return f.entries(rest)
 	case SnapshotData:
 		if f.state != loading {
 			return nil
 		}
-		return f.copy.Load(payload)
+		return f.copy.Load(rest)
 	}
 	m, err := parseMark(payload)
 	if err != nil {
 		return err
 	}
-	switch kind {
+	switch pos, _ := f.copy.Position(); kind {
 	case Continue:
-		if pos, _ := f.copy.Position(); f.state == asking && pos == m.pos && !f.partial {
+		if f.state == asking && pos == m.pos && !f.broken {
 			f.state, f.ackDue = following, true
 		}
 	case SnapshotBegin:
-		if f.state == detached {
-			return nil
+		if f.state == asking || f.state == awaiting { // lanes may overtake each other
+			f.state, f.ready = loading, false
+			f.newer, f.broken = true, true
+			return f.copy.Install(m.pos, m.hash, m.time)
 		}
-		f.state, f.ready = loading, false
-		f.newer, f.partial = true, true
-		return f.copy.Install(m.pos, m.hash, m.time)
 	case SnapshotEnd:
-		if f.state != loading {
-			return nil
+		if f.state == loading {
+			f.state, f.complete = following, m.pos
+			f.broken, f.ackDue = false, true
+			f.newer = !pos.Covers(f.complete)
+			return f.copy.Installed(m.pos)
 		}
-		f.state, f.complete = following, m.pos
-		f.partial, f.ackDue = false, true
-		pos, _ := f.copy.Position()
-		f.newer = !pos.Covers(f.complete)
-		return f.copy.Installed(m.pos)
 	case Live:
-		if pos, _ := f.copy.Position(); f.state == following && pos.Covers(m.pos) && !f.newer {
+		if f.state == following && pos.Covers(m.pos) && !f.newer {
 			f.ready = true
 		}
 	default:
@@ -186,7 +223,11 @@ func (f *Follower) entries(raw []byte) error {
 		if err != nil {
 			return fmt.Errorf("read replicated entry: %w", err)
 		}
+		if pos, hash := f.copy.Position(); e.Seq != pos.Seq+1 || e.Epoch < pos.Epoch || e.Prev != hash {
+			return fmt.Errorf("%w: it has %v, the entry is %v", errGap, pos, e.Position())
+		}
 		if err := f.copy.Apply(&e, raw[:n], f.newer); err != nil {
+			f.broken, f.ready = true, false
 			return err
 		}
 		if f.newer && e.Position().Covers(f.complete) {
@@ -202,22 +243,6 @@ func (f *Follower) Flush(out Sender) {
 	pos, _ := f.copy.Position()
 	if f.state == following && (f.ackDue || pos != f.acked) {
 		f.acked, f.ackDue = pos, false
-		out.Send(f.primary, link.Live, link.Frame{Kind: Ack, DB: f.db, Payload: mark{pos: pos}.append(nil)})
+		f.send(out, Ack, mark{number: f.number, pos: pos}.append(nil))
 	}
-}
-
-// SnapshotFrames are the frames around a snapshot, in the order in which a
-// primary sends them on the snapshot lane.
-func SnapshotBeginFrame(db catalog.ID, pos catalog.Position, hash uint64, time int64) link.Frame {
-	return link.Frame{Kind: SnapshotBegin, DB: db, Payload: mark{pos: pos, hash: hash, time: time}.append(nil)}
-}
-
-// SnapshotDataFrame carries records.
-func SnapshotDataFrame(db catalog.ID, records []byte) link.Frame {
-	return link.Frame{Kind: SnapshotData, DB: db, Payload: records}
-}
-
-// SnapshotEndFrame ends a snapshot that is complete with the entries up to pos.
-func SnapshotEndFrame(db catalog.ID, pos catalog.Position) link.Frame {
-	return link.Frame{Kind: SnapshotEnd, DB: db, Payload: mark{pos: pos}.append(nil)}
 }

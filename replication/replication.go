@@ -16,10 +16,16 @@
 //	                             <------   Live{position}           it has reached the head
 //	                             <------   Entries, Publish ...     from now on as they are made
 //
-//	                             <------   SnapshotBegin{position}  too far behind, or another history:
-//	                             <------   SnapshotData ...         snapshot lane
+//	                             <------   SnapshotAhead            too far behind, or another history
+//	                             <------   SnapshotBegin{position}  snapshot lane
+//	                             <------   SnapshotData ...
 //	                             <------   SnapshotEnd{position}
 //	                             <------   Entries ...              from SnapshotBegin's position on
+//
+// A replica numbers its subscriptions, and every frame but Publish carries the
+// number: what was sent for an earlier one, on whichever lane or link, is
+// nothing to the present one. A primary that gives a subscription up says
+// NotPrimary, and the replica asks again.
 //
 // A snapshot is taken while the database changes, so the entries made
 // meanwhile are sent after it, and the replica leaves out what a key already
@@ -44,21 +50,34 @@ const (
 	Ack           = 7 // position
 	Live          = 8 // position
 	Unsubscribe   = 9
-	NotPrimary    = 10 // the asked node is not, or not yet, the primary
+	NotPrimary    = 10 // the asked node is not, or not yet, the primary; or must be asked again
 	Publish       = 11 // a message for subscribers; see package session
+	SnapshotAhead = 12 // a snapshot will be sent
 )
 
 // errFrame is a payload that can't be read.
 var errFrame = errors.New("malformed replication frame")
 
 // mark is the payload of most frames: a position, and what goes with it.
+//
+//	subscription 8 | epoch 4 | seq 8 | hash 8 | time 8
+//
+// Those without a position end after the subscription; Entries and
+// SnapshotData go on with what they carry.
 type mark struct {
-	pos  catalog.Position
-	hash uint64
-	time int64
+	number uint64
+	pos    catalog.Position
+	hash   uint64
+	time   int64
 }
 
+const (
+	numberBytes = 8
+	markBytes   = 36
+)
+
 func (m mark) append(dst []byte) []byte {
+	dst = appendNumber(dst, m.number)
 	dst = binary.LittleEndian.AppendUint32(dst, m.pos.Epoch)
 	dst = binary.LittleEndian.AppendUint64(dst, m.pos.Seq)
 	dst = binary.LittleEndian.AppendUint64(dst, m.hash)
@@ -66,12 +85,25 @@ func (m mark) append(dst []byte) []byte {
 }
 
 func parseMark(b []byte) (m mark, err error) {
-	if len(b) != 28 {
+	if len(b) != markBytes {
 		return m, errFrame
 	}
-	m.pos.Epoch = binary.LittleEndian.Uint32(b)
-	m.pos.Seq = binary.LittleEndian.Uint64(b[4:])
-	m.hash = binary.LittleEndian.Uint64(b[12:])
-	m.time = int64(binary.LittleEndian.Uint64(b[20:]))
+	m.number = binary.LittleEndian.Uint64(b)
+	m.pos.Epoch = binary.LittleEndian.Uint32(b[8:])
+	m.pos.Seq = binary.LittleEndian.Uint64(b[12:])
+	m.hash = binary.LittleEndian.Uint64(b[20:])
+	m.time = int64(binary.LittleEndian.Uint64(b[28:]))
 	return m, nil
+}
+
+func appendNumber(dst []byte, number uint64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, number)
+}
+
+// splitNumber takes the subscription off a payload.
+func splitNumber(b []byte) (number uint64, rest []byte, err error) {
+	if len(b) < numberBytes {
+		return 0, nil, errFrame
+	}
+	return binary.LittleEndian.Uint64(b), b[numberBytes:], nil
 }

@@ -122,7 +122,12 @@ func (s *Session) Exec(out *resp.Writer) error {
 	if !here {
 		commands := make([][][]byte, len(multi.queued))
 		for i, q := range multi.queued {
+			if subscribes(q.Row) {
+				return errSubscribeInMulti
+			}
 			commands[i] = q.Argv
+		}
+		for _, q := range multi.queued {
 			if q.Row.Name == "SELECT" {
 				s.followSelect(q.Argv)
 			}
@@ -131,8 +136,10 @@ func (s *Session) Exec(out *resp.Writer) error {
 			what := SentWrite
 			if reads {
 				what = SentRead
+				t.counters.ForwardedReads++
+			} else {
+				t.counters.ForwardedWrites++
 			}
-			t.counters.ForwardedWrites++
 			s.send(what, flagExec, t.Now(), commands...)
 			return nil
 		}
@@ -148,10 +155,15 @@ func (s *Session) Exec(out *resp.Writer) error {
 	}
 	s.inExec = true
 	req := engine.Request{Client: s, Now: t.Now(), Out: out}
-	t.Engine.RunAll(&req, multi.queued, reads)
+	t.transact(&req, multi.queued, reads)
 	s.inExec = false
 	return nil
 }
+
+// errSubscribeInMulti is what a replica answers to a transaction that has to
+// be carried out at the primary and subscribes, which only the node of the
+// connection can do.
+var errSubscribeInMulti = command.Error("EXECABORT Transaction discarded because it subscribes and has to be carried out in the primary region")
 
 // followSelect keeps the logical database in step with a SELECT that is
 // carried out at the primary.
@@ -182,10 +194,7 @@ func (s *Session) WaitReplicas(replicas int, timeout time.Duration, out *resp.Wr
 		out.Int(int64(n))
 		return nil
 	}
-	t.waitReplicas(pos, replicas, timeout, func(n int) {
-		if s.parked == nil {
-			return // the connection was closed
-		}
+	s.wait = t.waitReplicas(pos, replicas, timeout, func(n int) {
 		w := resp.Writer{Proto: s.out.Proto}
 		w.Int(int64(n))
 		s.Served(w.Buf)

@@ -1,8 +1,9 @@
 package session
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
+	"slices"
 	"time"
 
 	"vecino/catalog"
@@ -12,10 +13,10 @@ import (
 	"vecino/resp"
 )
 
-// remoteID names a session of another node.
+// remoteID names a session of another node. Session numbers are never used
+// twice; see Session.send.
 type remoteID struct {
 	node    string
-	boot    uint64
 	session uint64
 }
 
@@ -23,26 +24,44 @@ type remoteID struct {
 // session forwards, in order and each request once. A request that comes
 // again, because the link broke before its reply arrived, gets the same reply
 // again.
+//
+//	            run                 answer
+//	(request) ------> idle again <---------- parked
+//	    |               |    a key, replicas     ^
+//	    |               +------------------------+
+//	    +--> behind, while one is parked
+//
+// While the link is down nothing is parked: whatever would be popped for the
+// session might never reach it. It sends the request again when it can.
 type remote struct {
 	tenant *Tenant
 	id     remoteID
+	boot   uint64 // of the node's process
 	db     int
 	proto  int
 
-	last     uint32     // the highest request that was begun
-	done     []answered // replies that the session may ask for again
-	kept     int        // bytes of those
-	parked   *engine.Parked
-	parkedAs uint32
-	timer    Timer
-	behind   [][]byte // requests that came while one was parked
-	seen     int64    // when it last asked for something
-	inExec   bool
+	last   uint32     // the highest request that was begun
+	done   []answered // replies that the session may ask for again
+	kept   int        // bytes of those
+	behind []waitingRequest
+	seen   int64 // when it last asked for something, or was answered
+	inExec bool
+
+	// Of the request last, while it waits.
+	parked *engine.Parked
+	wait   *replicaWait
+	timer  Timer
 }
 
 type answered struct {
 	req  uint32
 	body []byte
+}
+
+// waitingRequest came while one before it was parked.
+type waitingRequest struct {
+	req     uint32
+	payload []byte
 }
 
 type remoteReply struct {
@@ -56,10 +75,15 @@ const (
 	// it hears that the outcome isn't known.
 	keptBytes = 64 << 10
 	// remoteIdle is how long a remote is kept that nobody has heard of, in ms.
+	// It is much longer than a session waits for a link to come back.
 	remoteIdle = 60_000
 )
 
-var errUnknownOutcome = command.Error("UNKNOWNOUTCOME the link to the primary broke; the command may or may not have been carried out")
+var (
+	errUnknownOutcome = command.Error("UNKNOWNOUTCOME the link to the primary broke; the command may or may not have been carried out")
+	errNotPrimary     = command.Error("TRYAGAIN this node is not the primary any more; the command was not carried out")
+	errUnblocked      = command.Error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)")
+)
 
 // forwarded takes a request from a session on another node.
 func (t *Tenant) forwarded(node string, payload []byte) error {
@@ -67,41 +91,44 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	boot, up := t.Host.Up(node)
-	if !up {
-		return nil
-	}
-	id := remoteID{node, boot, r.session}
-	if t.feed == nil {
-		// The catalog moved on. The session asks again when it has heard, too.
-		t.answer(id, r.req, []byte("-TRYAGAIN this node is not the primary any more\r\n"))
-		return nil
-	}
+	id := remoteID{node, r.session}
 	rm := t.remotes[id]
 	if rm == nil {
+		if t.feed == nil {
+			t.answer(id, r.req, errorReply(errNotPrimary))
+			return nil
+		}
 		rm = &remote{tenant: t, id: id}
 		if t.remotes == nil {
 			t.remotes = make(map[remoteID]*remote)
 		}
 		t.remotes[id] = rm
 	}
+	rm.boot, _ = t.Host.Up(node)
 	rm.seen = t.Now()
 	rm.forget(r.oldest)
-	if r.req <= rm.last {
+	switch n := len(rm.behind); {
+	case r.req <= rm.last:
 		rm.again(r.req)
-		return nil
+	case t.feed == nil: // the catalog moved on; the session hears of it, too
+		t.answer(id, r.req, errorReply(errNotPrimary))
+	case rm.parked == nil:
+		rm.run(&r)
+	case n == 0 || rm.behind[n-1].req < r.req:
+		rm.behind = append(rm.behind, waitingRequest{r.req, append([]byte(nil), payload...)})
 	}
-	if rm.parked != nil {
-		rm.behind = append(rm.behind, append([]byte(nil), payload...))
-		return nil
-	}
-	rm.run(&r)
 	return nil
 }
 
-// again answers a request that has been seen before.
+func errorReply(err command.Error) []byte {
+	var w resp.Writer
+	w.Error(string(err))
+	return w.Buf
+}
+
+// again answers a request that was begun before.
 func (rm *remote) again(req uint32) {
-	if rm.parked != nil && rm.parkedAs == req {
+	if rm.parked != nil && rm.last == req {
 		return // it still waits
 	}
 	for _, a := range rm.done {
@@ -110,9 +137,7 @@ func (rm *remote) again(req uint32) {
 			return
 		}
 	}
-	var w resp.Writer
-	w.Error(string(errUnknownOutcome))
-	rm.tenant.answer(rm.id, req, w.Buf)
+	rm.tenant.answer(rm.id, req, errorReply(errUnknownOutcome))
 }
 
 // forget gives up replies that have arrived.
@@ -120,10 +145,12 @@ func (rm *remote) forget(oldest uint32) {
 	n := 0
 	for n < len(rm.done) && rm.done[n].req < oldest {
 		rm.kept -= len(rm.done[n].body)
-		rm.done[n].body = nil
 		n++
 	}
-	rm.done = rm.done[n:]
+	clear(rm.done[:n])
+	if rm.done = rm.done[n:]; len(rm.done) == 0 {
+		rm.done = nil
+	}
 }
 
 // run carries a request out.
@@ -143,24 +170,24 @@ func (rm *remote) run(r *request) {
 		rm.inExec = true
 		rm.exec(r, &req)
 		rm.inExec = false
-		rm.finish(r.req, out.Buf)
+		rm.answer(r.req, out.Buf)
 		return
 	}
 	row, err := command.Resolve(r.argvs[0])
 	if err != nil {
 		out.Error(command.Reply(err))
-		rm.finish(r.req, out.Buf)
+		rm.answer(r.req, out.Buf)
 		return
 	}
 	req.Row, req.Argv, req.Wait = row, r.argvs[0], rm
 	if p := t.Engine.Run(&req); p != nil {
-		rm.parked, rm.parkedAs = p, r.req
+		rm.parked = p
 		if p.Timeout > 0 {
 			rm.timer = t.after(p.Timeout, rm.timeout)
 		}
 		return
 	}
-	rm.finish(r.req, out.Buf)
+	rm.answer(r.req, out.Buf)
 }
 
 // exec runs a forwarded transaction.
@@ -180,7 +207,7 @@ func (rm *remote) exec(r *request, req *engine.Request) {
 		}
 		queued = append(queued, engine.Queued{Row: row, Argv: argv})
 	}
-	rm.tenant.Engine.RunAll(req, queued, false)
+	rm.tenant.transact(req, queued, false)
 }
 
 // changedSince reports whether a watched key may have been changed.
@@ -196,20 +223,14 @@ func (t *Tenant) changedSince(w watch) bool {
 	return ks.ChangedSince(w.db, w.key, w.since.Seq)
 }
 
-// finish answers a request and goes on with what came behind it.
-func (rm *remote) finish(req uint32, body []byte) {
+// answer replies to a request, and keeps the reply.
+func (rm *remote) answer(req uint32, body []byte) {
 	if rm.kept+len(body) <= keptBytes {
 		rm.done = append(rm.done, answered{req, body})
 		rm.kept += len(body)
 	}
+	rm.seen = rm.tenant.Now()
 	rm.tenant.answer(rm.id, req, body)
-	for rm.parked == nil && len(rm.behind) > 0 {
-		next := rm.behind[0]
-		rm.behind = rm.behind[1:]
-		if r, err := parseRequest(next); err == nil {
-			rm.run(&r)
-		}
-	}
 }
 
 // answer sends a reply behind the entries that were made up to now.
@@ -220,12 +241,37 @@ func (t *Tenant) answer(id remoteID, req uint32, body []byte) {
 
 // Served is the reply of the command that waited.
 func (rm *remote) Served(body []byte) {
+	rm.unpark()
+	rm.answer(rm.last, append([]byte(nil), body...))
+	rm.goOn()
+}
+
+// unpark ends the wait, whoever ended it.
+func (rm *remote) unpark() {
 	if rm.timer != nil {
 		rm.timer.Stop()
 		rm.timer = nil
 	}
-	rm.parked = nil
-	rm.finish(rm.parkedAs, append([]byte(nil), body...))
+	if rm.wait != nil {
+		rm.tenant.cancelWait(rm.wait)
+		rm.wait = nil
+	}
+	if rm.parked != nil {
+		rm.tenant.Engine.Unpark(rm.parked)
+		rm.parked = nil
+	}
+}
+
+// goOn runs what came behind the request that waited.
+func (rm *remote) goOn() {
+	for rm.parked == nil && len(rm.behind) > 0 {
+		next := rm.behind[0]
+		rm.behind[0] = waitingRequest{}
+		rm.behind = rm.behind[1:]
+		if r, err := parseRequest(next.payload); err == nil {
+			rm.run(&r)
+		}
+	}
 }
 
 // timeout ends the wait of a command whose time is up.
@@ -234,13 +280,35 @@ func (rm *remote) timeout() {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	rm.timer = nil
-	if rm.parked == nil || !t.Engine.Unpark(rm.parked) {
+	if rm.parked == nil {
 		return
 	}
 	out := resp.Writer{Proto: rm.proto}
 	rm.parked.TimedOut(&out)
-	rm.parked = nil
-	rm.finish(rm.parkedAs, out.Buf)
+	rm.Served(out.Buf)
+}
+
+// interrupt says that the link is down: what waits is as if it had never
+// been begun, and comes again when the link is up.
+func (rm *remote) interrupt() {
+	if rm.parked != nil {
+		rm.unpark()
+		rm.last--
+	}
+	rm.behind = nil
+}
+
+// refuse answers what waits: this isn't the primary any more.
+func (rm *remote) refuse() {
+	if rm.parked != nil {
+		rm.unpark()
+		rm.answer(rm.last, errorReply(errNotPrimary))
+	}
+	for _, w := range rm.behind {
+		rm.last = w.req
+		rm.answer(w.req, errorReply(errNotPrimary))
+	}
+	rm.behind = nil
 }
 
 // remoteClosed says that nobody waits for a session any more.
@@ -248,32 +316,38 @@ func (t *Tenant) remoteClosed(node string, payload []byte) error {
 	if len(payload) != 8 {
 		return errForward
 	}
-	boot, _ := t.Host.Up(node)
-	t.dropRemote(remoteID{node, boot, binary.LittleEndian.Uint64(payload)})
+	t.dropRemote(t.remotes[remoteID{node, binary.LittleEndian.Uint64(payload)}])
 	return nil
 }
 
-func (t *Tenant) dropRemote(id remoteID) {
-	rm := t.remotes[id]
-	if rm == nil {
-		return
+func (t *Tenant) dropRemote(rm *remote) {
+	if rm != nil {
+		rm.unpark()
+		delete(t.remotes, rm.id)
 	}
-	if rm.timer != nil {
-		rm.timer.Stop()
-	}
-	if rm.parked != nil {
-		t.Engine.Unpark(rm.parked)
-	}
-	delete(t.remotes, id)
 }
 
-// forgetRemotes drops those whose node hasn't been heard of.
-func (t *Tenant) forgetRemotes(now int64) {
+// remotesOf lists the sessions of a node, "" for all, oldest first.
+func (t *Tenant) remotesOf(node string) []*remote {
+	var all []*remote
 	for id, rm := range t.remotes {
-		if now-rm.seen > remoteIdle {
-			if boot, up := t.Host.Up(id.node); !up || boot != id.boot {
-				t.dropRemote(id)
-			}
+		if node == "" || id.node == node {
+			all = append(all, rm)
+		}
+	}
+	slices.SortFunc(all, func(a, b *remote) int {
+		return cmp.Or(cmp.Compare(a.id.node, b.id.node), cmp.Compare(a.id.session, b.id.session))
+	})
+	return all
+}
+
+// forgetRemotes drops those that have asked for nothing in a long time. A
+// session that comes again begins anew; what it could ask for once more, it has
+// given up long ago.
+func (t *Tenant) forgetRemotes(now int64) {
+	for _, rm := range t.remotes {
+		if now-rm.seen > remoteIdle && rm.parked == nil {
+			t.dropRemote(rm)
 		}
 	}
 }
@@ -299,7 +373,7 @@ type replicaWait struct {
 }
 
 // waitReplicas calls done with the number of replicas that have pos once there
-// are enough, or the time is up; 0 is for ever. It may call it at once.
+// are enough, or the time is up; 0 is for ever. It doesn't call it at once.
 func (t *Tenant) waitReplicas(pos catalog.Position, replicas int, timeout time.Duration, done func(n int)) *replicaWait {
 	w := &replicaWait{pos: pos, replicas: replicas, done: done}
 	if timeout > 0 {
@@ -314,6 +388,17 @@ func (t *Tenant) waitReplicas(pos catalog.Position, replicas int, timeout time.D
 	return w
 }
 
+// cancelWait forgets a WAIT without an answer.
+func (t *Tenant) cancelWait(w *replicaWait) {
+	if i := slices.Index(t.waits, w); i >= 0 {
+		t.waits = slices.Delete(t.waits, i, i+1)
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+}
+
 func (t *Tenant) acknowledged(pos catalog.Position) int {
 	if t.feed == nil {
 		return 0
@@ -321,17 +406,10 @@ func (t *Tenant) acknowledged(pos catalog.Position) int {
 	return t.feed.Acknowledged(pos)
 }
 
+// endWait answers a WAIT.
 func (t *Tenant) endWait(w *replicaWait) {
-	for i, other := range t.waits {
-		if other == w {
-			t.waits = append(t.waits[:i], t.waits[i+1:]...)
-			if w.timer != nil {
-				w.timer.Stop()
-			}
-			w.done(t.acknowledged(w.pos))
-			return
-		}
-	}
+	t.cancelWait(w)
+	w.done(t.acknowledged(w.pos))
 }
 
 // checkWaits ends the waits that acknowledgements have satisfied.
@@ -349,7 +427,7 @@ func (t *Tenant) checkWaits() {
 // about a connection are answered by the session itself, so only the few that
 // are forwarded, or that stand inside a transaction, come here.
 
-var errNotForwarded = errors.New("this command can't be forwarded")
+var errNotForwarded = command.Error("ERR this command can't be forwarded to the primary")
 
 func (rm *remote) ID() int64                                           { return int64(rm.id.session) }
 func (rm *remote) Name() string                                        { return "" }
@@ -369,8 +447,13 @@ func (rm *remote) Discard() error                                      { return 
 func (rm *remote) Watch([][]byte) error                                { return errNotForwarded }
 func (rm *remote) Unwatch()                                            {}
 func (rm *remote) Server() command.Server                              { return rm.tenant }
-func (rm *remote) Subscribe(command.Channel, [][]byte, *resp.Writer)   {}
 func (rm *remote) Unsubscribe(command.Channel, [][]byte, *resp.Writer) {}
+
+// Subscribe is only reached by a primary of another version: a session doesn't
+// forward it.
+func (rm *remote) Subscribe(_ command.Channel, _ [][]byte, out *resp.Writer) {
+	out.Error(command.Reply(errNotForwarded))
+}
 
 func (rm *remote) Publish(kind command.Channel, channel, message []byte) int {
 	return rm.tenant.publish(kind, channel, message)
@@ -385,7 +468,7 @@ func (rm *remote) WaitReplicas(replicas int, timeout time.Duration, out *resp.Wr
 		out.Int(int64(n))
 		return nil
 	}
-	t.waitReplicas(pos, replicas, timeout, func(n int) {
+	rm.wait = t.waitReplicas(pos, replicas, timeout, func(n int) {
 		var w resp.Writer
 		w.Int(int64(n))
 		rm.Served(w.Buf)

@@ -2,6 +2,8 @@ package session
 
 import (
 	"encoding/binary"
+	"slices"
+	"strings"
 
 	"vecino/catalog"
 	"vecino/command"
@@ -16,7 +18,7 @@ import (
 func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	t := s.tenant
 	switch {
-	case s.track.InFlight() >= mostInFlight, s.track.Busy() && waitsForReplies(row):
+	case s.track.InFlight() >= mostInFlight, s.owed >= mostOwed, s.track.Busy() && waitsForReplies(row):
 		return false
 	case row.Read != nil:
 		if t.Ready() && s.track.ReadHere(t.Engine.Position()) {
@@ -39,16 +41,25 @@ func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	return true
 }
 
-// mostInFlight bounds how many commands of one connection the primary may owe
-// an answer to.
-const mostInFlight = 4096
+// mostInFlight and mostOwed bound how many commands of one connection the
+// primary may owe an answer to, and how many bytes of them are kept for being
+// sent again. One command more is always taken.
+const (
+	mostInFlight = 4096
+	mostOwed     = 8 << 20
+)
 
 // waitsForReplies reports whether a command about the connection can't be
 // carried out before what was sent to the primary has been answered: WATCH
 // would take the connection's own writes for somebody else's, and messages
 // would come between replies.
 func waitsForReplies(row *command.Row) bool {
-	return row.Name == "WATCH" || row.Group == command.PubSub
+	return row.Name == "WATCH" || subscribes(row)
+}
+
+// subscribes reports whether a command changes what the connection listens to.
+func subscribes(row *command.Row) bool {
+	return row.Group == command.PubSub && strings.HasSuffix(row.Name, "SUBSCRIBE")
 }
 
 // here runs a command that is about the connection. Its reply queues behind
@@ -81,7 +92,9 @@ func (s *Session) answer(write func(out *resp.Writer)) {
 func (s *Session) send(what Sent, flags byte, now int64, commands ...[][]byte) {
 	t := s.tenant
 	if s.number == 0 {
-		s.number = uint64(s.id)
+		// Unlike the id it is not used again when this process has been
+		// restarted, so no late reply can come to the wrong session.
+		s.number = t.Host.Boot() + uint64(s.id)
 		if t.waiting == nil {
 			t.waiting = make(map[uint64]*Session)
 		}
@@ -99,6 +112,7 @@ func (s *Session) send(what Sent, flags byte, now int64, commands ...[][]byte) {
 	o := outgoing{req: req, payload: r.append(nil, commands...), what: what}
 	s.transmit(&o)
 	s.unsent = append(s.unsent, o)
+	s.owed += len(o.payload)
 	if s.overdue == nil {
 		s.overdue = t.after(primaryPatience, s.checkOverdue)
 	}
@@ -118,17 +132,26 @@ func (s *Session) transmit(o *outgoing) {
 // up. A primary that was restarted meanwhile doesn't know what it answered
 // before, so a write that was sent to it then isn't sent again.
 func (s *Session) resend(boot uint64) {
-	kept := s.unsent[:0]
-	for _, o := range s.unsent {
-		if o.boot != 0 && o.boot != boot && o.what != SentRead {
+	all := s.unsent
+	for i := range all {
+		if o := &all[i]; o.boot != 0 && o.boot != boot && o.what != SentRead {
 			s.refuse(o.req, true)
-			continue
+		} else {
+			s.transmit(o)
 		}
-		s.transmit(&o)
-		kept = append(kept, o)
 	}
-	clear(s.unsent[len(kept):])
-	s.unsent = kept
+	s.settleAnswered()
+	s.release()
+}
+
+// giveUp answers all that the primary hasn't: there is no primary elsewhere any
+// more.
+func (s *Session) giveUp() {
+	for i := range s.unsent {
+		o := &s.unsent[i]
+		s.refuse(o.req, o.boot != 0 && o.what != SentRead)
+	}
+	s.settleAnswered()
 	s.release()
 }
 
@@ -144,12 +167,28 @@ func (s *Session) replied(req uint32, head catalog.Position, body []byte) {
 
 // settle forgets a request that needn't be sent again.
 func (s *Session) settle(req uint32) {
-	for i := range s.unsent {
-		if s.unsent[i].req == req {
-			s.unsent = append(s.unsent[:i], s.unsent[i+1:]...)
-			return
-		}
+	i := slices.IndexFunc(s.unsent, func(o outgoing) bool { return o.req == req })
+	if i < 0 {
+		return
 	}
+	s.owed -= len(s.unsent[i].payload)
+	if i == 0 && len(s.unsent) > 1 { // nearly always: replies come in order
+		s.unsent[0] = outgoing{}
+		s.unsent = s.unsent[1:]
+		return
+	}
+	s.unsent = slices.Delete(s.unsent, i, i+1)
+}
+
+// settleAnswered forgets the requests that have been answered.
+func (s *Session) settleAnswered() {
+	s.unsent = slices.DeleteFunc(s.unsent, func(o outgoing) bool {
+		waits := s.track.Waits(o.req)
+		if !waits {
+			s.owed -= len(o.payload)
+		}
+		return !waits
+	})
 }
 
 // release lets the replies go whose time has come.
@@ -161,16 +200,15 @@ func (s *Session) release() {
 		s.write(buf)
 	}
 	if until > 0 {
-		if t.holding == nil {
-			t.holding = make(map[*Session]struct{})
+		if !s.listed {
+			s.listed = true
+			t.holding = append(t.holding, s)
 		}
-		t.holding[s] = struct{}{}
 		if s.patience == nil {
 			s.patience = t.after(until-t.Now(), s.impatient)
 		}
 		return
 	}
-	delete(t.holding, s)
 	if s.patience != nil {
 		s.patience.Stop()
 		s.patience = nil
@@ -207,15 +245,10 @@ func (s *Session) checkOverdue() {
 	s.overdue = nil
 	_, up := t.Host.Up(t.follower.Primary())
 	next := s.track.Overdue(t.Now()-primaryPatience, !up, func(req uint32, what Sent) {
-		sent := true
-		for i := range s.unsent {
-			if s.unsent[i].req == req {
-				sent = s.unsent[i].boot != 0
-			}
-		}
-		s.settle(req)
+		sent := slices.ContainsFunc(s.unsent, func(o outgoing) bool { return o.req == req && o.boot != 0 })
 		s.refuse(req, sent && what != SentRead)
 	})
+	s.settleAnswered()
 	if s.track.InFlight() > 0 {
 		wait := int64(primaryPatience)
 		if next > 0 {
@@ -250,12 +283,14 @@ func (t *Tenant) primaryRegion() string {
 // leaveReplica forgets what a closed session waited for.
 func (s *Session) leaveReplica() {
 	t := s.tenant
-	delete(t.holding, s)
+	if s.listed {
+		t.holding = slices.DeleteFunc(t.holding, func(other *Session) bool { return other == s })
+	}
 	if s.number == 0 {
 		return
 	}
 	delete(t.waiting, s.number)
-	if t.follower != nil {
+	if t.feed == nil {
 		var id [8]byte
 		binary.LittleEndian.PutUint64(id[:], s.number)
 		t.Host.Send(t.follower.Primary(), link.Live, frame(sessionClosed, t.record.ID, id[:]))

@@ -116,6 +116,16 @@ func (t *Tracker) Reply(req uint32, h catalog.Position, reply []byte) bool {
 	return false
 }
 
+// Waits reports whether the reply to a request is still awaited.
+func (t *Tracker) Waits(req uint32) bool {
+	for i := range t.queue {
+		if f := &t.queue[i]; f.req == req && f.what != answeredHere {
+			return !f.arrived
+		}
+	}
+	return false
+}
+
 // Release appends to dst the replies that may leave now. When a reply is held,
 // until is when patience with it ends, else 0.
 func (t *Tracker) Release(dst []byte, applied catalog.Position, now int64, c *Counters) (_ []byte, until int64) {
@@ -137,10 +147,11 @@ func (t *Tracker) Release(dst []byte, applied catalog.Position, now int64, c *Co
 		dst = append(dst, f.reply...)
 		n++
 	}
-	if n > 0 {
-		rest := copy(t.queue, t.queue[n:])
-		clear(t.queue[rest:])
-		t.queue = t.queue[:rest]
+	clear(t.queue[:n])
+	if n < len(t.queue) {
+		t.queue = t.queue[n:]
+	} else {
+		t.queue = t.queue[:0]
 	}
 	if len(t.queue) == 0 || !t.queue[0].arrived {
 		until = 0

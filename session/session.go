@@ -51,12 +51,15 @@ type Session struct {
 
 	// Waiting for a key, or for replicas, on the primary.
 	parked *engine.Parked
+	wait   *replicaWait
 	timer  Timer
 
 	// On a replica.
 	track    Tracker
-	number   uint64 // names the session to the primary; 0: it has forwarded nothing
-	unsent   []outgoing
+	number   uint64     // names the session to the primary; 0: it has forwarded nothing
+	unsent   []outgoing // sent or not, but not answered; oldest first
+	owed     int        // bytes of those
+	listed   bool       // stands in Tenant.holding
 	patience Timer
 	overdue  Timer
 	sub      resp.Writer // for replies that have to queue
@@ -138,7 +141,7 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 			break
 		}
 		if err != nil {
-			s.out.Error(err.Error())
+			s.answer(func(out *resp.Writer) { out.Error(err.Error()) })
 			s.quit = true
 			used = len(in)
 		}
@@ -148,13 +151,11 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	t.Engine.Unlock()
 	t.markDirty()
 	switch {
-	case s.quit:
-		if !s.track.Busy() {
-			conn.CloseAfterFlush()
-		} else {
-			conn.Pause()
-		}
-	case s.stopped():
+	case s.quit && !s.track.Busy():
+		conn.CloseAfterFlush()
+	case s.quit, s.barrier:
+		conn.Hold()
+	case s.parked != nil:
 		conn.Pause()
 	}
 	return out, used
@@ -297,14 +298,21 @@ func (s *Session) Served(reply []byte) {
 	s.unpark()
 }
 
-// unpark lets the connection go on.
+// unpark lets the connection go on, whoever ended its wait.
 func (s *Session) unpark() {
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
 	}
-	s.parked = nil
-	s.conn.Resume()
+	if s.wait != nil {
+		s.tenant.cancelWait(s.wait)
+		s.wait = nil
+	}
+	if s.parked != nil {
+		s.tenant.Engine.Unpark(s.parked)
+		s.parked = nil
+		s.conn.Resume()
+	}
 }
 
 func (s *Session) timeout() {
@@ -312,13 +320,12 @@ func (s *Session) timeout() {
 	db.Lock()
 	defer db.Unlock()
 	s.timer = nil
-	if s.parked == nil || !db.Unpark(s.parked) {
+	if s.parked == nil {
 		return
 	}
 	out := resp.Writer{Proto: s.out.Proto}
 	s.parked.TimedOut(&out)
-	s.write(out.Buf)
-	s.unpark()
+	s.Served(out.Buf)
 }
 
 // write appends to what is sent to the client, at any time.
@@ -367,11 +374,8 @@ func (s *Session) Closed(_ *loop.Conn, _ error) {
 	defer t.Engine.Unlock()
 	delete(t.sessions, s.id)
 	s.listener.Close()
-	if s.parked != nil {
-		t.Engine.Unpark(s.parked)
-		s.parked = nil
-	}
-	for _, timer := range []Timer{s.timer, s.patience, s.overdue} {
+	s.unpark()
+	for _, timer := range []Timer{s.patience, s.overdue} {
 		if timer != nil {
 			timer.Stop()
 		}

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"vecino/catalog"
@@ -30,9 +33,11 @@ type Host interface {
 	// Node and Region say who this is.
 	Node() string
 	Region() region.Code
-	// SendSnapshot streams a copy of a tenant, which begins at its present
-	// position, to a node, from a goroutine. done is called on the loop.
-	SendSnapshot(t *Tenant, node string, done func(sent bool))
+	// Boot is a number that this start of the process drew at random.
+	Boot() uint64
+	// SendSnapshot sends a tenant as it is now, or newer, to a node, from a
+	// goroutine. done is called on the loop, with the lock held.
+	SendSnapshot(t *Tenant, node string, snapshot *replication.Snapshot, done func(sent bool))
 	// Dirty asks for a call of Flush once the journal has been committed.
 	Dirty(t *Tenant)
 	// Replaced says that the content was replaced by a snapshot. Until a
@@ -83,11 +88,11 @@ type Tenant struct {
 
 	sessions map[int64]*Session
 	waiting  map[uint64]*Session // by session number: replies to come
-	holding  map[*Session]struct{}
+	holding  []*Session          // whose replies may wait for entries
+	released []*Session          // spare memory for holding
 	remotes  map[remoteID]*remote
 	replies  []remoteReply // to be sent when the journal has been committed
 	waits    []*replicaWait
-	sending  map[string]int // snapshots to nodes: which is the valid one
 
 	dirty    bool
 	counters Counters
@@ -97,6 +102,9 @@ type Tenant struct {
 	started  time.Time
 	scratch  *Scratch
 	message  []byte // of the one that is being delivered
+
+	inExec    bool
+	published [][]byte // by the transaction that runs
 }
 
 // NewTenant makes the tenant of a database as recovery found it. complete is
@@ -155,28 +163,37 @@ func (t *Tenant) Update(rec catalog.Database) {
 	if primary == nil {
 		return
 	}
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	t.markDirty()
 	if primary.Node == t.Host.Node() {
 		t.becomePrimary(rec.Epoch)
-		t.feed.Keep(len(rec.Copies) > 1)
+		if t.feed != nil {
+			t.feed.Keep(len(rec.Copies) > 1)
+		}
 		return
 	}
 	if t.feed != nil {
 		t.Log.Warn("primary elsewhere now", "db", uint64(rec.ID), "node", primary.Node)
-		t.Engine.SetSink(nil)
-		t.feed = nil
+		t.becomeReplica()
 	}
-	_, up := t.Host.Up(primary.Node)
+	moved := primary.Node != t.follower.Primary()
+	boot, up := t.Host.Up(primary.Node)
 	t.follower.Follow(primary.Node, up, t.Now(), t.Host)
-	t.markDirty()
+	if moved && up {
+		t.reached(boot)
+	}
 }
 
 // becomePrimary opens the epoch that the catalog gave this node, if it hasn't.
 func (t *Tenant) becomePrimary(epoch uint32) {
 	db := t.Engine
-	if t.feed != nil && db.Position().Epoch >= epoch {
-		return
-	}
 	if t.feed == nil {
+		if !t.follower.Whole() {
+			t.Log.Error("half a copy can't be the primary", "db", uint64(t.record.ID))
+			return
+		}
+		t.follower.Follow("", false, t.Now(), t.Host)
 		t.feed = replication.NewFeed(t.record.ID, db.Position(), db.HistoryHash(), t.Sizes)
 		db.SetSink(t.feed)
 	}
@@ -185,7 +202,29 @@ func (t *Tenant) becomePrimary(epoch uint32) {
 			t.Log.Error("can't open epoch", "db", uint64(t.record.ID), "err", err.Error())
 		}
 	}
-	t.markDirty()
+	for _, s := range t.forwarding() {
+		s.giveUp()
+	}
+}
+
+// becomeReplica ends what only a primary does. Whoever waits here for a key or
+// for replicas hears that it waits in vain.
+func (t *Tenant) becomeReplica() {
+	pos := t.Engine.Position()
+	for _, id := range slices.Sorted(maps.Keys(t.sessions)) {
+		s := t.sessions[id]
+		s.track.Raise(pos)
+		if s.parked != nil {
+			s.Served(errorReply(errUnblocked))
+		}
+	}
+	for _, rm := range t.remotesOf("") {
+		rm.refuse()
+	}
+	t.feed.Close(t.Host)
+	t.Engine.SetSink(nil)
+	t.feed = nil
+	t.follower = replication.NewFollower(t.record.ID, &t.replica, true, catalog.Position{})
 }
 
 // markDirty asks for Flush at the end of this batch.
@@ -218,23 +257,41 @@ func (t *Tenant) Flush() {
 
 // LinkUp says that a node can be reached again.
 func (t *Tenant) LinkUp(node string, boot uint64) {
-	for id := range t.remotes {
-		if id.node == node && id.boot != boot {
-			t.dropRemote(id)
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	for _, rm := range t.remotesOf(node) {
+		if rm.boot != boot {
+			t.dropRemote(rm)
 		}
 	}
 	if t.feed == nil && node == t.follower.Primary() {
-		t.follower.Follow(node, true, t.Now(), t.Host)
-		t.hub.Each(t.tellInterest)
-		for _, s := range t.waiting {
-			s.resend(boot)
-		}
+		t.reached(boot)
 	}
+}
+
+// reached says that there is a link to the primary, or to another one.
+func (t *Tenant) reached(boot uint64) {
+	t.follower.Follow(t.follower.Primary(), true, t.Now(), t.Host)
+	t.hub.Each(t.tellInterest)
+	for _, s := range t.forwarding() {
+		s.resend(boot)
+	}
+}
+
+// forwarding lists the sessions that have forwarded something, in an order
+// that a simulation can repeat.
+func (t *Tenant) forwarding() []*Session {
+	return slices.SortedFunc(maps.Values(t.waiting), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
 }
 
 // LinkDown says that a node can't be reached.
 func (t *Tenant) LinkDown(node string) {
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
 	delete(t.elsewhere, node)
+	for _, rm := range t.remotesOf(node) {
+		rm.interrupt()
+	}
 	if t.feed != nil {
 		t.feed.Unsubscribe(node)
 		t.checkWaits()
@@ -252,18 +309,18 @@ func (t *Tenant) LinkDown(node string) {
 // no answer asks again. It reports whether it wants to be called.
 func (t *Tenant) Tick() {
 	now := t.Now()
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	t.forgetRemotes(now)
 	if t.feed == nil {
 		if _, up := t.Host.Up(t.follower.Primary()); up {
 			t.follower.Tick(now, t.Host)
 		}
 		return
 	}
-	t.Engine.Lock()
 	if t.Engine.Expire(now, 200) > 0 {
 		t.markDirty()
 	}
-	t.Engine.Unlock()
-	t.forgetRemotes(now)
 }
 
 // Frame takes a frame that another node sent about this database.
@@ -317,21 +374,14 @@ func (t *Tenant) subscribe(node string, payload []byte) error {
 		t.Host.Send(node, link.Live, frame(replication.NotPrimary, t.record.ID, nil))
 		return nil
 	}
-	snapshot, err := t.feed.Subscribe(node, payload, t.Host)
-	if err != nil || !snapshot {
+	feed := t.feed
+	snapshot, err := feed.Subscribe(node, payload, t.Host)
+	if err != nil || snapshot == nil {
 		return err
 	}
-	if t.sending == nil {
-		t.sending = make(map[string]int)
-	}
-	t.sending[node]++
-	this, from := t.sending[node], t.Engine.Position()
-	feed := t.feed
-	feed.Pin()
-	t.Host.SendSnapshot(t, node, func(sent bool) {
-		feed.Unpin()
-		if sent && t.feed == feed && t.sending[node] == this {
-			feed.SnapshotSent(node, from)
+	t.Host.SendSnapshot(t, node, snapshot, func(sent bool) {
+		if t.feed == feed {
+			feed.SnapshotSent(node, snapshot, sent, t.Host)
 		}
 	})
 	return nil
@@ -343,19 +393,47 @@ func (t *Tenant) applied(kind uint8) {
 	if kind == replication.Entries {
 		t.lag = max(0, t.heard-t.Engine.Clock())
 	}
-	for s := range t.holding {
+	holding := t.holding
+	t.holding = t.released[:0]
+	for i, s := range holding {
+		holding[i] = nil
+		s.listed = false
 		s.release()
 	}
+	t.released = holding[:0]
 }
 
 // publish delivers a message to the subscribers here and behind the replicas,
 // and counts them.
 func (t *Tenant) publish(kind command.Channel, channel, message []byte) (receivers int) {
 	if t.feed != nil {
-		t.feed.Publish(appendPublish(nil, kind, channel, message))
-		t.markDirty()
+		t.published = append(t.published, appendPublish(nil, kind, channel, message))
+		if !t.inExec {
+			t.sendPublished()
+		}
 	}
 	return t.hub.Publish(kind, channel, message) + t.elsewhere.receivers(kind, channel)
+}
+
+// sendPublished has the messages follow the entries that were made before.
+func (t *Tenant) sendPublished() {
+	for i, message := range t.published {
+		if t.feed != nil {
+			t.feed.Publish(message)
+			t.markDirty()
+		}
+		t.published[i] = nil
+	}
+	t.published = t.published[:0]
+}
+
+// transact runs the commands of an EXEC. What they publish follows their
+// entry, so that whoever hears of it in another region sees what they wrote.
+func (t *Tenant) transact(req *engine.Request, commands []engine.Queued, reads bool) {
+	t.inExec = true
+	t.Engine.RunAll(req, commands, reads)
+	t.inExec = false
+	t.sendPublished()
 }
 
 // after calls fn on the loop in so many milliseconds.
@@ -365,8 +443,8 @@ func (t *Tenant) after(ms int64, fn func()) Timer {
 
 // Disconnect closes all connections; what hasn't left yet never does.
 func (t *Tenant) Disconnect() {
-	for _, s := range t.sessions {
-		s.conn.Close()
+	for _, id := range slices.Sorted(maps.Keys(t.sessions)) {
+		t.sessions[id].conn.Close()
 	}
 	t.replies = t.replies[:0]
 }
