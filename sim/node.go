@@ -164,7 +164,7 @@ func (p *process) place(rec catalog.Database) {
 	if p.tenant == nil {
 		db, complete := p.recover()
 		p.tenant = session.NewTenantOn(p, db, clock{p}, p.w.log, rec, complete, db.Position().Seq > 0, &p.scratch)
-		p.tenant.Sizes = replication.Sizes{Ring: 24 << 10, Window: 3 << 10, Nearly: 700}
+		p.tenant.Sizes = replication.Sizes{Ring: 24 << 10, Window: 3 << 10, Nearly: 700, Pinned: 100 << 10}
 	}
 	p.tenant.Update(rec)
 }
@@ -384,6 +384,7 @@ func (p *process) commit() {
 
 func (p *process) Node() string        { return p.machine.id }
 func (p *process) Region() region.Code { return p.machine.region }
+func (p *process) Boot() uint64        { return p.boot << 20 }
 
 func (p *process) Up(node string) (boot uint64, up bool) {
 	inc := p.links[node]
@@ -494,9 +495,9 @@ func (p *process) look(node string, s sent) {
 }
 
 // SendSnapshot sends a snapshot in many steps, while the database goes on.
-func (p *process) SendSnapshot(t *session.Tenant, node string, done func(sent bool)) {
+func (p *process) SendSnapshot(t *session.Tenant, node string, snapshot *replication.Snapshot, done func(sent bool)) {
 	db, w := t.Engine, p.w
-	begin := replication.SnapshotBeginFrame(db.ID(), db.Position(), db.HistoryHash(), db.Clock())
+	begin := snapshot.Begin(db.HistoryHash(), db.Clock())
 	end := func(ok bool) {
 		p.post(func() {
 			db.Lock()
@@ -515,7 +516,7 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, done func(sent bo
 			return
 		case at.Done():
 			p.commit()
-			end(send(replication.SnapshotEndFrame(db.ID(), last)))
+			end(send(snapshot.End(last)))
 			return
 		case db.Keyspace() != from:
 			end(false)
@@ -523,7 +524,7 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, done func(sent bo
 		}
 		records := from.Dump(nil, &at, int(w.between(1, 6)))
 		last = db.Position()
-		if len(records) > 0 && !send(replication.SnapshotDataFrame(db.ID(), records)) {
+		if len(records) > 0 && !send(snapshot.Data(records)) {
 			end(false)
 			return
 		}
