@@ -9,6 +9,7 @@
 // (checkpoint.go).
 //
 //	state/
+//	  lock                 held while a node uses the directory
 //	  identity             the boot of the machine at the last start
 //	  catalog              the last word of the fleet, one event a line
 //	  journal-0/ ...       a journal for each loop
@@ -37,6 +38,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/gossip"
+	"vecino/internal/dirlock"
 	"vecino/internal/httpd"
 	"vecino/internal/vfs"
 	"vecino/link"
@@ -108,6 +110,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 
+	lock     *dirlock.Lock
 	shards   []*shard
 	listener *loop.Listener
 	hub      *link.Hub
@@ -140,7 +143,7 @@ type placed struct {
 
 // Start opens a node: it recovers what the state directory holds and begins to
 // serve. Close ends it.
-func Start(cfg Config) (n *Node, err error) {
+func Start(cfg Config) (*Node, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -154,43 +157,48 @@ func Start(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n = &Node{cfg: cfg, log: cfg.Logger, fs: vfs.OS, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
+	n := &Node{cfg: cfg, log: cfg.Logger, fs: vfs.OS, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
 	n.saver = newCheckpointer(n)
 	n.mu.byAddr = make(map[netip.Addr]*placed)
 	n.mu.byID = make(map[catalog.ID]*placed)
-	opened := n
-	defer func() {
-		if err != nil {
-			opened.Close()
-		}
-	}()
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	if err := n.openShards(ctx); err != nil {
+	if err := n.open(ctx); err != nil {
+		n.Close()
 		return nil, err
-	}
-	if cfg.Standalone {
-		n.place(n.standaloneRecord())
-	} else if err := n.join(ctx); err != nil {
-		return nil, err
-	}
-	n.tasks.Go(func() { n.saver.run(ctx) })
-	if n.listener, err = n.shards[0].loop.Listen(cfg.Proxy, n.accept); err != nil {
-		return nil, fmt.Errorf("listen for clients: %w", err)
-	}
-	if !cfg.Standalone {
-		if err := n.register(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if cfg.Admin != "" {
-		if n.admin, err = httpd.Start(cfg.Admin, n.adminHandler()); err != nil {
-			return nil, fmt.Errorf("admin: %w", err)
-		}
 	}
 	n.log.Info("node started", "node", cfg.ID, "region", string(cfg.Region), "proxy", n.Addr(), "recovered_ms", time.Since(n.started).Milliseconds())
 	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) (err error) {
+	if err := os.MkdirAll(n.cfg.State, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if n.lock, _, err = dirlock.Take(n.cfg.State); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if err := n.openShards(ctx); err != nil {
+		return err
+	}
+	if n.cfg.Standalone {
+		n.place(n.standaloneRecord())
+	} else if err := n.join(ctx); err != nil {
+		return err
+	}
+	n.tasks.Go(func() { n.saver.run(ctx) })
+	if n.listener, err = n.shards[0].loop.Listen(n.cfg.Proxy, n.accept); err != nil {
+		return fmt.Errorf("listen for clients: %w", err)
+	}
+	if !n.cfg.Standalone {
+		if err := n.register(ctx); err != nil {
+			return err
+		}
+	}
+	if n.cfg.Admin != "" {
+		if n.admin, err = httpd.Start(n.cfg.Admin, n.adminHandler()); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+	}
+	return nil
 }
 
 func (c *Config) check() error {
@@ -245,6 +253,9 @@ func (n *Node) Close() error {
 	}
 	if n.records != nil {
 		errs = append(errs, n.records.close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
 	}
 	return errors.Join(errs...)
 }
