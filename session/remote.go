@@ -36,7 +36,6 @@ type remoteID struct {
 type remote struct {
 	tenant *Tenant
 	id     remoteID
-	boot   uint64 // of the node's process
 	db     int
 	proto  int
 
@@ -75,7 +74,8 @@ const (
 	// it hears that the outcome isn't known.
 	keptBytes = 64 << 10
 	// remoteIdle is how long a remote is kept that nobody has heard of, in ms.
-	// It is much longer than a session waits for a link to come back.
+	// It is much longer than a session waits for a link to come back; those of a
+	// process that is gone go with it.
 	remoteIdle = 60_000
 )
 
@@ -104,7 +104,6 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 		}
 		t.remotes[id] = rm
 	}
-	rm.boot, _ = t.Host.Up(node)
 	rm.seen = t.Now()
 	rm.forget(r.oldest)
 	switch n := len(rm.behind); {

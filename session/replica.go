@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -130,17 +131,26 @@ func (s *Session) transmit(o *outgoing) {
 
 // resend sends again what the primary hasn't answered, after a link to it came
 // up. A primary that was restarted meanwhile doesn't know what it answered
-// before, so a write that was sent to it then isn't sent again.
+// before, so a write that was sent to it then isn't sent again; nor is a read
+// ahead of such a write, which it must not see.
 func (s *Session) resend(boot uint64) {
-	all := s.unsent
-	for i := range all {
-		if o := &all[i]; o.boot != 0 && o.boot != boot && o.what != SentRead {
-			s.refuse(o.req, true)
-		} else {
-			s.transmit(o)
+	wrote := false
+	for i := len(s.unsent) - 1; i >= 0; i-- {
+		o := &s.unsent[i]
+		if o.boot == 0 || o.boot == boot {
+			continue
+		}
+		if o.what != SentRead {
+			wrote = true
+		}
+		if wrote {
+			s.refuse(o.req, o.what != SentRead)
 		}
 	}
 	s.settleAnswered()
+	for i := range s.unsent {
+		s.transmit(&s.unsent[i])
+	}
 	s.release()
 }
 
@@ -160,10 +170,17 @@ func (s *Session) linkDown() { s.track.LinkDown(s.tenant.Now()) }
 // replied takes the primary's reply to one request.
 func (s *Session) replied(req uint32, head catalog.Position, body []byte) {
 	s.settle(req)
+	if bytes.HasPrefix(body, unknownPrefix) && s.track.Sent(req) == SentRead {
+		s.refuse(req, false) // it wouldn't have mattered
+		s.release()
+		return
+	}
 	if s.track.Reply(req, head, append([]byte(nil), body...)) {
 		s.release()
 	}
 }
+
+var unknownPrefix = []byte("-UNKNOWNOUTCOME ")
 
 // settle forgets a request that needn't be sent again.
 func (s *Session) settle(req uint32) {

@@ -101,29 +101,37 @@ func (t *Tracker) Answered(reply []byte) {
 // Reply takes the primary's reply to a request, with its head h. reply is
 // kept. It reports false for a request that nobody waits for any more.
 func (t *Tracker) Reply(req uint32, h catalog.Position, reply []byte) bool {
-	for i := range t.queue {
-		f := &t.queue[i]
-		if f.what != answeredHere && f.req == req {
-			if f.arrived {
-				return false
-			}
-			f.arrived, f.reply, f.w = true, reply, h
-			t.inFlight--
-			t.Raise(h)
-			return true
-		}
+	f := t.find(req)
+	if f == nil || f.arrived {
+		return false
 	}
-	return false
+	f.arrived, f.reply, f.w = true, reply, h
+	t.inFlight--
+	t.Raise(h)
+	return true
 }
 
 // Waits reports whether the reply to a request is still awaited.
 func (t *Tracker) Waits(req uint32) bool {
+	f := t.find(req)
+	return f != nil && !f.arrived
+}
+
+// Sent is what kind of command a request is whose reply is awaited.
+func (t *Tracker) Sent(req uint32) Sent {
+	if f := t.find(req); f != nil {
+		return f.what
+	}
+	return answeredHere
+}
+
+func (t *Tracker) find(req uint32) *flight {
 	for i := range t.queue {
 		if f := &t.queue[i]; f.req == req && f.what != answeredHere {
-			return !f.arrived
+			return f
 		}
 	}
-	return false
+	return nil
 }
 
 // Release appends to dst the replies that may leave now. When a reply is held,

@@ -18,6 +18,7 @@ import (
 
 	"vecino/command"
 	"vecino/engine"
+	"vecino/keyspace"
 	"vecino/loop"
 	"vecino/pubsub"
 	"vecino/resp"
@@ -168,7 +169,7 @@ func (s *Session) stopped() bool { return s.quit || s.barrier || s.parked != nil
 type Scratch struct {
 	words [][]byte
 	cmds  []parsed
-	sink  byte
+	touch keyspace.Touch
 }
 
 // parsed is one command of a batch.
@@ -208,9 +209,10 @@ func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
 		ks := s.tenant.Engine.Keyspace()
 		for _, c := range b.cmds {
 			if c.to-c.from >= 2 {
-				b.sink += ks.Touch(s.db, ks.Hash(b.words[c.from+1]))
+				b.touch.Add(ks, b.words[c.from+1])
 			}
 		}
+		b.touch.Load(ks, s.db)
 	}
 	return len(b.cmds), nil
 }

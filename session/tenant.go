@@ -259,11 +259,6 @@ func (t *Tenant) Flush() {
 func (t *Tenant) LinkUp(node string, boot uint64) {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
-	for _, rm := range t.remotesOf(node) {
-		if rm.boot != boot {
-			t.dropRemote(rm)
-		}
-	}
 	if t.feed == nil && node == t.follower.Primary() {
 		t.reached(boot)
 	}
