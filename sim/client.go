@@ -671,7 +671,11 @@ func (c *client) sawPair(o *op, v resp.Value) {
 		c.w.fail("%s: %v answered %v", c.name, o.commands, v)
 		return
 	}
-	c.shows(o, seen{pairs[0], text(v.Elems[0])}, seen{pairs[1], text(v.Elems[1])})
+	a, b := text(v.Elems[0]), text(v.Elems[1])
+	if a != b {
+		c.w.fail("%s sees half of a transaction: %v answered %v", c.name, o.commands, v)
+	}
+	c.shows(o, seen{pairs[0], a}, seen{pairs[1], b})
 }
 
 // swap changes a key only if nobody else has changed it since it was read.

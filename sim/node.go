@@ -446,6 +446,9 @@ func (p *process) frame(node string, s sent) {
 			case p.tenant != nil:
 				p.look(node, s)
 				p.tenant.Frame(node, s.kind, s.bytes)
+				if p.w.cfg.Plant.ApplyTwice && s.kind == replication.Entries && p.w.chance(0.1) {
+					p.applyAgain(s.bytes[8:])
+				}
 			case s.kind == replication.Subscribe:
 				p.Send(node, link.Live, link.Frame{Kind: replication.NotPrimary, DB: s.db})
 			}
@@ -467,6 +470,14 @@ func (p *process) frame(node string, s sent) {
 			f.fn()
 		}
 	})
+}
+
+// applyAgain is a planted bug.
+func (p *process) applyAgain(raw []byte) {
+	e, _, err := journal.DecodeEntry(raw)
+	if err == nil && p.tenant.Engine.Position() == e.Position() {
+		_ = p.tenant.Engine.Keyspace().Apply(e.Effects, e.Seq)
+	}
 }
 
 // look counts what a frame tells about the world.

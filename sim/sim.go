@@ -75,15 +75,21 @@ type Coverage struct {
 	Aborted                                                         uint64 // transactions with a watched key that had changed
 }
 
+// all names the counters.
+func (c *Coverage) all() map[string]*uint64 {
+	return map[string]*uint64{
+		"local reads": &c.LocalReads, "forwarded reads": &c.ForwardedReads, "forwarded writes": &c.ForwardedWrites,
+		"held replies": &c.Held, "late replies": &c.ReleasedLate, "retries": &c.Retried, "continued histories": &c.CaughtUp,
+		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
+		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
+		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "aborted transactions": &c.Aborted,
+	}
+}
+
 func (c *Coverage) add(o Coverage) {
-	for _, p := range []struct{ to, from *uint64 }{
-		{&c.LocalReads, &o.LocalReads}, {&c.ForwardedReads, &o.ForwardedReads}, {&c.ForwardedWrites, &o.ForwardedWrites},
-		{&c.Held, &o.Held}, {&c.ReleasedLate, &o.ReleasedLate}, {&c.Retried, &o.Retried}, {&c.CaughtUp, &o.CaughtUp},
-		{&c.Windows, &o.Windows}, {&c.Snapshots, &o.Snapshots}, {&c.Resubscribed, &o.Resubscribed}, {&c.TryAgain, &o.TryAgain},
-		{&c.UnknownOutcome, &o.UnknownOutcome}, {&c.Crashes, &o.Crashes}, {&c.PrimaryCrashes, &o.PrimaryCrashes},
-		{&c.LostTails, &o.LostTails}, {&c.Checkpoints, &o.Checkpoints}, {&c.Recoveries, &o.Recoveries}, {&c.Aborted, &o.Aborted},
-	} {
-		*p.to += *p.from
+	from := o.all()
+	for name, n := range c.all() {
+		*n += *from[name]
 	}
 }
 

@@ -3,6 +3,8 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"hash/fnv"
+	"regexp"
 	"runtime"
 	"sync"
 	"testing"
@@ -29,6 +31,58 @@ func TestWorlds(t *testing.T) {
 		commands += r.Commands
 	}
 	t.Logf("%d worlds, %d commands, %+v", *seeds, commands, total)
+	if *seeds >= 100 {
+		for name, n := range total.all() {
+			if *n == 0 {
+				t.Errorf("no world went through %s", name)
+			}
+		}
+	}
+}
+
+func TestASeedReplaysTheWorld(t *testing.T) {
+	trace := func() string {
+		h := fnv.New64()
+		Run(Config{Seed: 11, Trace: func(format string, args ...any) { fmt.Fprintf(h, format, args...) }})
+		return fmt.Sprintf("%x", h.Sum(nil))
+	}
+	if a, b := trace(), trace(); a != b {
+		t.Errorf("the same seed made the worlds %s and %s", a, b)
+	}
+}
+
+// The checkers are worth something only if they find what is there to be
+// found.
+func TestCheckersFindPlantedBugs(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		plant Plant
+		seeds int
+		says  string
+	}{
+		{"replies forget the primary's head", Plant{ForgetHead: true}, 5, "no state from there on explains"},
+		{"a forwarded command is carried out twice", Plant{ForwardTwice: true}, 5, "is there 2 times|increments were answered"},
+		{"an entry is applied twice", Plant{ApplyTwice: true}, 10, "has other content"},
+		{"a restarted primary has lost a commit", Plant{LoseCommit: true}, 10, "increments were answered|isn't behind that|has another history|no state"},
+		{"transactions fall apart", Plant{SplitMulti: true}, 10, "sees half of a transaction"},
+		{"replies change places", Plant{SwapReplies: true}, 5, "ECHO|answered|explains"},
+		{"an unknown outcome is called none", Plant{DenyOutcome: true}, 20, "wasn't carried out|increments were answered"},
+		{"a reply is lost", Plant{LoseReply: true}, 5, "waits for"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			said := regexp.MustCompile(c.says)
+			for seed := range uint64(c.seeds) {
+				for _, f := range Run(Config{Seed: seed + 1, Plant: c.plant}).Failures {
+					if said.MatchString(f) {
+						return
+					}
+					t.Logf("seed %d: %s", seed+1, f)
+				}
+			}
+			t.Errorf("%d worlds, and it wasn't found", c.seeds)
+		})
+	}
 }
 
 func report(t *testing.T, r Report) {

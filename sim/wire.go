@@ -132,6 +132,11 @@ func (inc *incarnation) carry(from int, s sent) {
 	if w.cfg.Plant.apply(w, inc, from, &s) {
 		return
 	}
+	if s.kind == replication.Entries && !w.calm && w.chance(0.0005) {
+		// A link doesn't lose a frame, but a follower must live through it.
+		w.trace("a frame of entries is lost")
+		return
+	}
 	w.at(state.last, func() {
 		if inc.broken || inc.ended[to] {
 			return
