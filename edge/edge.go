@@ -287,15 +287,23 @@ func (e *Edge) openGossip() (err error) {
 }
 
 // memberChanged notes how a node is. The connections to one that has died are
-// reset: a client that hangs is worse off than one that dials again.
+// reset: a client that hangs is worse off than one that dials again. But a pool
+// on busy machines misses the living now and then, so the node is asked first;
+// meanwhile new connections go elsewhere.
 func (e *Edge) memberChanged(c gossip.Change) {
 	if c.Member.Kind != gossip.Node {
 		return
 	}
 	e.nodes.heard(c)
 	if c.What == gossip.Gone {
-		e.log.Info("node is gone", "node", c.Member.ID, "region", c.Member.Region)
-		e.resetNode(c.Member.ID)
+		e.tasks.Go(func() {
+			if answers(e.ctx, c.Member.Proxy) {
+				e.log.Info("the pool misses a node that answers", "node", c.Member.ID, "region", c.Member.Region)
+				return
+			}
+			e.log.Info("node is gone", "node", c.Member.ID, "region", c.Member.Region)
+			e.resetNode(c.Member.ID)
+		})
 	}
 }
 

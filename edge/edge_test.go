@@ -65,6 +65,7 @@ type echoNode struct {
 	region   region.Code
 	listener net.Listener
 	calls    chan proxyproto.Header
+	probes   chan struct{} // somebody who only looks
 	tasks    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -73,7 +74,7 @@ type echoNode struct {
 
 func newEchoNode(t *testing.T, name string, r region.Code) *echoNode {
 	t.Helper()
-	n := &echoNode{t: t, name: name, region: r, calls: make(chan proxyproto.Header, 100)}
+	n := &echoNode{t: t, name: name, region: r, calls: make(chan proxyproto.Header, 100), probes: make(chan struct{}, 100)}
 	n.listen("127.0.0.1:0")
 	t.Cleanup(n.kill)
 	return n
@@ -110,6 +111,10 @@ func (n *echoNode) serve(conn net.Conn) {
 		}
 		buf = append(buf, part[:got]...)
 		h, used, err := proxyproto.Parse(buf)
+		if errors.Is(err, proxyproto.ErrLocal) {
+			n.probes <- struct{}{}
+			return
+		}
 		if err != nil {
 			n.t.Errorf("node %s gets %q: %v", n.name, buf, err)
 			return
@@ -496,6 +501,25 @@ func TestPoolTellsOfDeadNodes(t *testing.T) {
 			}
 		})
 	}
+	t.Run("wrongly", func(t *testing.T) {
+		r := newRig(t, nil)
+		node := newEchoNode(t, "scl-1", "scl")
+		r.route(database, node)
+		c := r.dial()
+		c.echo("hello")
+		// It is asked, and answers; so its connections stay.
+		r.memberChanged(gossip.Change{What: gossip.Gone, Member: gossip.Member{ID: "scl-1", Kind: gossip.Node, Proxy: node.serving().Proxy}})
+		<-node.probes
+		c.echo("still here")
+		// And one that accepts and says nothing doesn't live.
+		hung, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hung.Close()
+		r.memberChanged(gossip.Change{What: gossip.Gone, Member: gossip.Member{ID: "scl-1", Kind: gossip.Node, Proxy: hung.Addr().String()}})
+		c.expectReset()
+	})
 	t.Run("for real", func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.GossipBind = "[::1]:0" })
 		r.platform.gossip = []string{member.Addr()} // the platform tells where to join

@@ -341,6 +341,12 @@ func AppendV2(dst []byte, source, destination netip.AddrPort, tlvs []byte) []byt
 	return append(dst, tlvs...)
 }
 
+// AppendLocal appends a header of version 2 of somebody who only looks whether
+// there is anybody. It is answered, with ErrLocal in mind, by closing.
+func AppendLocal(dst []byte) []byte {
+	return append(append(dst, signature...), versionCommandLocal, 0, 0, 0)
+}
+
 // AppendTLV appends one value to the values of a header of version 2.
 func AppendTLV(dst []byte, typ byte, value []byte) []byte {
 	dst = append(dst, typ)

@@ -257,3 +257,11 @@ func BenchmarkParseV1(b *testing.B) {
 		Parse(header)
 	}
 }
+
+func TestLocalCallsNobody(t *testing.T) {
+	header := AppendLocal(nil)
+	_, n, err := Parse(append(header, "PING"...))
+	if n != len(header) || !errors.Is(err, ErrLocal) {
+		t.Errorf("parsed as %d bytes, %v", n, err)
+	}
+}
