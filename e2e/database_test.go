@@ -25,7 +25,7 @@ type database struct {
 	urls map[region.Code]string
 }
 
-// create makes a database with the CLI, and has it destroyed with the test.
+// create makes a database with the CLI.
 func (u *up) create(t *testing.T, primary region.Code, replicas ...region.Code) *database {
 	t.Helper()
 	args := []string{"redis", "create", "--region", string(primary)}

@@ -46,6 +46,7 @@ func run(m *testing.M) (code int) {
 	binary = filepath.Join(dir, "vecino")
 	build := exec.Command("go", "build", "-o", binary, "vecino/cmd/vecino")
 	if os.Getenv("VECINO_E2E_RACE") != "" { // slow, so not by default
+		os.Setenv("GORACE", "halt_on_error=1")
 		build.Args = append(build.Args[:2:2], append([]string{"-race"}, build.Args[2:]...)...)
 	}
 	if out, err := build.CombinedOutput(); err != nil {
