@@ -132,17 +132,58 @@ func New(seed uint64) *Keyspace {
 // Used is how many bytes keys and values take.
 func (ks *Keyspace) Used() int64 { return ks.used }
 
-// Hash is the hash by which key is looked up, for Touch.
+// Hash is the hash by which key is looked up.
 func (ks *Keyspace) Hash(key []byte) uint64 { return value.Hash64(ks.seed, key) }
 
-// Touch loads what a lookup of that key will need. See value.Table.Touch.
-func (ks *Keyspace) Touch(db int, hash uint64) byte {
-	if sp := ks.spaces[db]; sp != nil {
-		if e := sp.table.Touch(hash); e != nil && len(e.str) > 0 {
-			return e.str[0]
+// Touch is the keys of a pipeline that are about to be looked up.
+type Touch struct {
+	hashes [64]uint64
+	found  [64]*entry
+	n      int
+	sink   byte
+}
+
+// Add adds a key; there is room for 64.
+func (t *Touch) Add(ks *Keyspace, key []byte) {
+	if t.n < len(t.hashes) {
+		t.hashes[t.n] = ks.Hash(key)
+		t.n++
+	}
+}
+
+// Load loads what the lookups will need, in steps: the slots of all keys, then
+// the entries, then keys and values. The cache misses of a step overlap, where
+// lookups one after the other would wait for each. Then it is empty again.
+func (t *Touch) Load(ks *Keyspace, db int) {
+	n := t.n
+	t.n = 0
+	sp := ks.spaces[db]
+	if sp == nil || n < 2 {
+		return
+	}
+	hashes, found := t.hashes[:n], t.found[:n]
+	for i, hash := range hashes {
+		found[i] = sp.table.Touch(hash)
+	}
+	sum := t.sink
+	for _, e := range found {
+		if e != nil {
+			sum += byte(e.seq)
 		}
 	}
-	return 0
+	for _, e := range found {
+		if e == nil {
+			continue
+		}
+		if len(e.key) > 0 {
+			sum += e.key[0]
+		}
+		if len(e.str) > 0 {
+			sum += e.str[0]
+		}
+	}
+	t.sink = sum
+	clear(found)
 }
 
 // Len is the number of keys of a logical database, expired ones that nobody
