@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"vecino/catalog"
@@ -24,6 +25,9 @@ type shard struct {
 	// For the loop's thread.
 	tenants map[catalog.ID]*session.Tenant
 	dirty   []*session.Tenant
+	order   []*session.Tenant // all, to be ticked in turn
+	turn    int
+	lively  map[*session.Tenant]int64 // those that did something lately, and when
 	failed  bool // the last commit failed
 
 	recovered map[catalog.ID]*recovered // until the node knows what lives here
@@ -32,7 +36,7 @@ type shard struct {
 func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
-	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), lively: make(map[*session.Tenant]int64), recovered: make(map[catalog.ID]*recovered)}
 	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{SegmentBytes: n.cfg.SegmentBytes, Log: n.log}); err != nil {
 		return nil, err
 	}
@@ -46,8 +50,13 @@ func newShard(n *Node, index int) (s *shard, err error) {
 	return s, nil
 }
 
-// tickEvery is how often tenants are told that time has passed.
-const tickEvery = 100 * time.Millisecond
+// tickEvery is how often lively tenants are told that time has passed; the
+// others are told once in idleTicks, and a tenant is lively for as long after
+// it did something.
+const (
+	tickEvery = 100 * time.Millisecond
+	idleTicks = 10
+)
 
 func (s *shard) run(ctx context.Context) {
 	s.loop.Post(s.tick)
@@ -57,8 +66,20 @@ func (s *shard) run(ctx context.Context) {
 }
 
 func (s *shard) tick() {
-	for _, t := range s.tenants {
+	now := s.loop.NowMS()
+	for t, since := range s.lively {
+		if now-since > idleTicks*tickEvery.Milliseconds() || s.tenants[t.Record().ID] != t {
+			delete(s.lively, t)
+			continue
+		}
 		t.Tick()
+	}
+	for range (len(s.order) + idleTicks - 1) / idleTicks {
+		s.turn++
+		if s.turn >= len(s.order) {
+			s.turn = 0
+		}
+		s.order[s.turn].Tick()
 	}
 	s.loop.After(tickEvery, s.tick)
 }
@@ -75,7 +96,11 @@ func (s *shard) beforeFlush(*loop.Loop) {
 		s.node.log.Error("journal can't be written; writes are refused", "shard", s.index, "err", err.Error())
 	}
 	s.failed = err != nil
+	now := s.loop.NowMS()
 	for i, t := range s.dirty {
+		if since := s.lively[t]; now-since > tickEvery.Milliseconds() {
+			s.lively[t] = now
+		}
 		if err != nil {
 			// Nothing of this batch may be answered as if it were safe.
 			t.Disconnect()
@@ -116,6 +141,7 @@ func (n *Node) place(rec catalog.Database) {
 		}
 		t := s.newTenant(rec)
 		s.tenants[rec.ID] = t
+		s.order = append(s.order, t)
 		t.Update(rec)
 		n.index(rec, &placed{t, s})
 		n.Changed(t)
@@ -166,9 +192,16 @@ func (n *Node) retire(id catalog.ID) {
 	}
 	n.mu.Unlock()
 	p.shard.do(func() {
-		delete(p.shard.tenants, id)
+		p.shard.forget(p.Tenant)
 		p.Close()
 	})
+}
+
+// forget takes a tenant off the shard's lists.
+func (s *shard) forget(t *session.Tenant) {
+	delete(s.tenants, t.Record().ID)
+	delete(s.lively, t)
+	s.order = slices.DeleteFunc(s.order, func(other *session.Tenant) bool { return other == t })
 }
 
 // do runs fn on the shard's loop and waits for it. It returns at once when
