@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -135,13 +136,17 @@ func (c *checkpointer) trim(ctx context.Context, s *shard) {
 
 func (c *checkpointer) try(ctx context.Context, p *placed) bool {
 	if err := c.save(ctx, p); err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && err != errNotSavable {
 			c.node.log.Error("checkpoint failed", "db", uint64(p.Engine.ID()), "err", err.Error())
 		}
 		return false
 	}
 	return true
 }
+
+// errNotSavable is a database whose content is about to be replaced; once it
+// has been, a checkpoint is asked for.
+var errNotSavable = errors.New("the database holds half a snapshot, or was closed after a panic")
 
 // chunkKeys is how many keys are written out in one go, with the database's
 // lock held.
@@ -151,6 +156,10 @@ const chunkKeys = 256
 func (c *checkpointer) save(ctx context.Context, p *placed) (err error) {
 	n, db := c.node, p.Engine
 	db.Lock()
+	if !p.Savable() {
+		db.Unlock()
+		return errNotSavable
+	}
 	unsaved, off := db.FirstUnsaved(), p.shard.journal.Tail()
 	h := snapshot.Header{
 		DB: db.ID(), Position: db.Position(), JournalOffset: off, TimeMS: time.Now().UnixMilli(),
@@ -160,7 +169,7 @@ func (c *checkpointer) save(ctx context.Context, p *placed) (err error) {
 	db.SetUnsaved(0)
 	db.Unlock()
 	defer func() {
-		if err != nil {
+		if err != nil && unsaved != 0 { // else what was made meanwhile is the oldest
 			db.Lock()
 			db.SetUnsaved(unsaved)
 			db.Unlock()

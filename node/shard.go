@@ -28,7 +28,7 @@ type shard struct {
 	order   []*session.Tenant // all, to be ticked in turn
 	turn    int
 	lively  map[*session.Tenant]int64 // those that did something lately, and when
-	failed  bool // the last commit failed
+	failed  bool                      // the last commit failed
 
 	recovered map[catalog.ID]*recovered // until the node knows what lives here
 }
