@@ -94,6 +94,9 @@ func (f *Follower) Ready() bool { return f.ready }
 // snapshot.
 func (f *Follower) Whole() bool { return !f.broken && !f.newer }
 
+// Broken reports whether the content belongs to no position at all.
+func (f *Follower) Broken() bool { return f.broken }
+
 // Connected reports whether entries arrive as they are made.
 func (f *Follower) Connected() bool { return f.state == following && f.ready }
 

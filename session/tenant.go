@@ -140,6 +140,13 @@ func (t *Tenant) Ready() bool { return t.feed != nil || t.follower.Ready() }
 // began; before it some keys may be newer than others.
 func (t *Tenant) Complete() catalog.Position { return t.complete }
 
+// Savable reports whether a checkpoint of the content is worth something: not
+// while half a snapshot has been loaded, nor after a handler has panicked. The
+// lock is held.
+func (t *Tenant) Savable() bool {
+	return t.Engine.Err() == nil && (t.feed != nil || !t.follower.Broken())
+}
+
 // Counters is what became of the commands of this copy's clients.
 func (t *Tenant) Counters() Counters { return t.counters }
 
