@@ -562,7 +562,7 @@ func (p *process) Replaced(*session.Tenant) {
 
 // save writes a checkpoint in many steps, and trims the journal.
 func (p *process) save() {
-	if p.dead || p.tenant == nil || p.saving {
+	if p.dead || p.tenant == nil || p.saving || !p.tenant.Savable() {
 		return
 	}
 	p.wantsCheckpoint, p.saving = false, true
@@ -582,7 +582,9 @@ func (p *process) save() {
 		}
 		if db.Keyspace() != from || p.tenant != t {
 			w.trace("%s: checkpoint given up", m.id)
-			db.SetUnsaved(unsaved)
+			if unsaved != 0 {
+				db.SetUnsaved(unsaved)
+			}
 			p.saving = false
 			if p.wantsCheckpoint {
 				w.after(w.between(0, 400*ms), p.save)

@@ -132,16 +132,18 @@ func (inc *incarnation) carry(from int, s sent) {
 	if w.cfg.Plant.apply(w, inc, from, &s) {
 		return
 	}
-	if s.kind == replication.Entries && !w.calm && w.chance(0.0005) {
-		// A link doesn't lose a frame, but a follower must live through it.
-		w.trace("a frame of entries is lost")
-		return
+	times := 1
+	if s.kind == replication.Entries && w.chance(0.0005) {
+		times = 2 // a link doesn't do that, but a follower must live through it
+		w.trace("entries for %s come twice", l.ends[to].id)
 	}
 	w.at(state.last, func() {
 		if inc.broken || inc.ended[to] {
 			return
 		}
-		inc.procs[to].frame(inc.procs[from].machine.id, s)
+		for range times {
+			inc.procs[to].frame(inc.procs[from].machine.id, s)
+		}
 	})
 }
 
