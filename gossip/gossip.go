@@ -121,6 +121,7 @@ type Gossip struct {
 	cfg    Config
 	log    *slog.Logger
 	list   *memberlist.Memberlist
+	addr   string // where the others reach this member
 	cancel context.CancelFunc
 	done   <-chan struct{}
 	tasks  sync.WaitGroup
@@ -170,6 +171,7 @@ func Open(cfg Config) (*Gossip, error) {
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("open gossip on %s: %w", cfg.Bind, err)
 	}
+	g.addr = g.list.LocalNode().Address() // later it may be being written to
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel, g.done = cancel, ctx.Done()
 	g.tasks.Go(g.joinLoop)
@@ -214,7 +216,7 @@ func (g *Gossip) memberlistConfig() (*memberlist.Config, error) {
 }
 
 // Addr is where the others reach this member: Bind with the port filled in.
-func (g *Gossip) Addr() string { return g.list.LocalNode().Address() }
+func (g *Gossip) Addr() string { return g.addr }
 
 // Members returns the living, this one included, by ID.
 func (g *Gossip) Members() []Member {
