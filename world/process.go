@@ -352,7 +352,7 @@ func (w *World) rotateLogs() error {
 }
 
 // tailLines is how much of a log is kept to tell of what a process died.
-const tailLines = 20
+const tailLines = 200
 
 // copyLog writes what a process says to its log, and passes errors on.
 func (p *process) copyLog(log io.Writer, from io.Reader) {
