@@ -25,7 +25,8 @@ type shard struct {
 	// For the loop's thread.
 	tenants map[catalog.ID]*session.Tenant
 	dirty   []*session.Tenant
-	order   []*session.Tenant // all, to be ticked in turn
+	unsafe  map[*session.Tenant]struct{} // whose last changes could not be committed
+	order   []*session.Tenant            // all, to be ticked in turn
 	turn    int
 	lively  map[*session.Tenant]int64 // those that did something lately, and when
 	failed  bool                      // the last commit failed
@@ -36,7 +37,7 @@ type shard struct {
 func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
-	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), lively: make(map[*session.Tenant]int64), recovered: make(map[catalog.ID]*recovered)}
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), recovered: make(map[catalog.ID]*recovered)}
 	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{SegmentBytes: n.cfg.SegmentBytes, Log: n.log}); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (s *shard) tick() {
 // write of the journal for all databases, then the entries to the replicas,
 // then the replies.
 func (s *shard) beforeFlush(*loop.Loop) {
-	if len(s.dirty) == 0 {
+	if len(s.dirty)+len(s.unsafe) == 0 {
 		return
 	}
 	err := s.journal.Commit()
@@ -101,14 +102,23 @@ func (s *shard) beforeFlush(*loop.Loop) {
 		if since := s.lively[t]; now-since > tickEvery.Milliseconds() {
 			s.lively[t] = now
 		}
-		if err != nil {
-			// Nothing of this batch may be answered as if it were safe.
-			t.Disconnect()
+		if err == nil {
+			t.Flush()
+		} else {
+			// Nothing of this batch may be answered as if it were safe, nor may
+			// a replica have it before this node is sure to keep it.
+			t.Fail()
+			s.unsafe[t] = struct{}{}
 		}
-		t.Flush()
 		s.dirty[i] = nil
 	}
 	s.dirty = s.dirty[:0]
+	if err == nil && len(s.unsafe) > 0 {
+		for t := range s.unsafe {
+			t.Flush()
+		}
+		clear(s.unsafe)
+	}
 }
 
 func (s *shard) close() error {

@@ -39,6 +39,7 @@ type Feed struct {
 	head   catalog.Position
 	subs   []*sub // the oldest subscription first
 	script []step // what live replicas get at the next Flush, in order
+	unsafe bool   // an entry was made since the last Flush
 	sizes  Sizes
 }
 
@@ -100,6 +101,7 @@ func (f *Feed) Head() catalog.Position { return f.head }
 // Entry takes the entry that was just made. Nothing is sent before Flush.
 func (f *Feed) Entry(pos catalog.Position, raw []byte, hash uint64) {
 	f.head = pos
+	f.unsafe = true
 	f.ring.append(pos, raw, hash)
 	if len(f.subs) == 0 {
 		return
@@ -296,6 +298,7 @@ func (f *Feed) Flush(out Sender) {
 	}
 	clear(f.script)
 	f.script = f.script[:0]
+	f.unsafe = false
 	for _, s := range slices.Clone(f.subs) {
 		f.advance(s, out)
 	}
@@ -306,7 +309,7 @@ func (f *Feed) advance(s *sub, out Sender) {
 	if s.state != catchingUp || s.acked != s.sent {
 		return
 	}
-	if len(f.script) > 0 {
+	if f.unsafe {
 		return // not committed yet; Flush comes, and calls again
 	}
 	lane, most := link.CatchUp, f.sizes.Window

@@ -372,7 +372,7 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 
 // subscribe answers a replica that wants to follow.
 func (t *Tenant) subscribe(node string, payload []byte) error {
-	if t.feed == nil || t.record.CopyOn(node) == nil {
+	if t.feed == nil || t.record.CopyOn(node) == nil || !t.Savable() {
 		t.Host.Send(node, link.Live, frame(replication.NotPrimary, t.record.ID, nil))
 		return nil
 	}
@@ -443,17 +443,25 @@ func (t *Tenant) after(ms int64, fn func()) Timer {
 	return t.Clock.After(time.Duration(ms)*time.Millisecond, fn)
 }
 
-// Disconnect closes all connections; what hasn't left yet never does.
-func (t *Tenant) Disconnect() {
+// Fail says that the journal could not be written. All connections are closed,
+// and what hasn't left yet never does; Flush is called when the journal has
+// taken what was made.
+func (t *Tenant) Fail() {
+	t.dirty = false
+	t.disconnect()
+}
+
+func (t *Tenant) disconnect() {
 	for _, id := range slices.Sorted(maps.Keys(t.sessions)) {
 		t.sessions[id].conn.Close()
 	}
+	clear(t.replies)
 	t.replies = t.replies[:0]
 }
 
 // Close ends the tenant.
 func (t *Tenant) Close() {
-	t.Disconnect()
+	t.disconnect()
 	if t.feed == nil {
 		t.follower.Follow("", false, t.Now(), t.Host)
 	}
