@@ -412,6 +412,10 @@ func (c *client) failed(o *op, v resp.Value, denied func()) bool {
 		if denied != nil {
 			denied()
 		}
+	case strings.HasPrefix(v.Str, "MISCONF"):
+		if denied != nil {
+			denied()
+		}
 	case strings.HasPrefix(v.Str, "UNKNOWNOUTCOME"):
 		if o.unknown != nil {
 			o.unknown()

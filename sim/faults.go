@@ -43,6 +43,11 @@ func (w *world) fault() {
 		m.lag = w.between(0, 1200*ms)
 		w.trace("%s: lag %d ms", m.id, m.lag/ms)
 		w.after(w.between(100*ms, 4*second), func() { m.lag = 0 })
+	case n < 75:
+		m := pick(w.rng, w.machines)
+		m.full = true
+		w.trace("%s: disk full", m.id)
+		w.after(w.between(1*ms, 800*ms), func() { m.full = false })
 	case n < 90:
 		w.kill(pick(w.rng, w.machines))
 	default:

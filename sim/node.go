@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -27,6 +28,7 @@ type machine struct {
 	boots  uint64
 	proc   *process // nil while it is down
 	lag    int64    // for replicated frames
+	full   bool     // the disk takes no more
 
 	disk       []stored // the journal, as far as it was committed and not trimmed
 	tail       journal.Offset
@@ -259,13 +261,17 @@ func (p *process) finish() (killed bool) {
 			p.die()
 			return true
 		}
-		p.commit()
+		err := p.commit()
 		if p.doomed == beforeFlush {
 			p.die()
 			return true
 		}
-		p.dirty = false
-		if p.tenant != nil {
+		p.dirty = err != nil
+		switch {
+		case p.tenant == nil:
+		case err != nil:
+			p.tenant.Fail()
+		default:
 			p.tenant.Flush()
 		}
 		if p.doomed == beforeReplies || p.doomed == amidFlush {
@@ -367,17 +373,29 @@ func (p *process) Append(raw []byte) journal.Offset {
 	return s.off
 }
 
-func (p *process) Err() error { return nil }
+func (p *process) Err() error {
+	if p.machine.full {
+		return errFull
+	}
+	return nil
+}
 
-// commit is one write of the journal.
-func (p *process) commit() {
+var errFull = errors.New("no space left on device")
+
+// commit is one write of the journal. What it can't write is tried again.
+func (p *process) commit() error {
 	m := p.machine
+	if m.full {
+		p.w.cover.FailedCommits++
+		return errFull
+	}
 	m.disk = append(m.disk, p.log...)
 	p.log = nil
 	m.tail = p.next
 	if p.tenant != nil && p.tenant.IsPrimary() {
 		p.w.oracle.committed = p.tenant.Engine.Position().Seq
 	}
+	return nil
 }
 
 // What follows makes a process the session.Host of its tenant.
@@ -526,8 +544,7 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, snapshot *replica
 		case p.dead:
 			return
 		case at.Done():
-			p.commit()
-			end(send(snapshot.End(last)))
+			end(p.commit() == nil && send(snapshot.End(last)))
 			return
 		case db.Keyspace() != from:
 			end(false)
@@ -602,8 +619,13 @@ func (p *process) save() {
 		if complete.Seq > c.complete.Seq {
 			c.complete = complete
 		}
-		p.commit()
 		p.saving = false
+		if p.commit() != nil {
+			if unsaved != 0 {
+				db.SetUnsaved(unsaved)
+			}
+			return
+		}
 		if m.generation != generation {
 			return
 		}

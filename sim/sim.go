@@ -72,6 +72,7 @@ type Coverage struct {
 	TryAgain, UnknownOutcome                                        uint64
 	Crashes, PrimaryCrashes, LostTails                              uint64
 	Checkpoints, Recoveries                                         uint64
+	FailedCommits                                                   uint64
 	Aborted                                                         uint64 // transactions with a watched key that had changed
 }
 
@@ -82,7 +83,7 @@ func (c *Coverage) all() map[string]*uint64 {
 		"held replies": &c.Held, "late replies": &c.ReleasedLate, "retries": &c.Retried, "continued histories": &c.CaughtUp,
 		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
 		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
-		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "aborted transactions": &c.Aborted,
+		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "aborted transactions": &c.Aborted,
 	}
 }
 
@@ -277,7 +278,7 @@ func (w *world) settle() {
 	w.trace("settling")
 	w.calm = true
 	for _, m := range w.machines {
-		m.lag = 0
+		m.lag, m.full = 0, false
 		if m.proc == nil {
 			m.start()
 		}
