@@ -443,9 +443,10 @@ func (t *Tenant) after(ms int64, fn func()) Timer {
 	return t.Clock.After(time.Duration(ms)*time.Millisecond, fn)
 }
 
-// Fail says that the journal could not be written. All connections are closed,
-// and what hasn't left yet never does; Flush is called when the journal has
-// taken what was made.
+// Fail says that the journal could not be written. Connections here are closed,
+// and what hasn't left yet never does. What goes to other nodes waits: Flush is
+// called when the journal has taken all, and if it never does, the link breaks
+// with this process.
 func (t *Tenant) Fail() {
 	t.dirty = false
 	t.disconnect()
@@ -455,14 +456,19 @@ func (t *Tenant) disconnect() {
 	for _, id := range slices.Sorted(maps.Keys(t.sessions)) {
 		t.sessions[id].conn.Close()
 	}
-	clear(t.replies)
-	t.replies = t.replies[:0]
 }
 
 // Close ends the tenant.
 func (t *Tenant) Close() {
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
 	t.disconnect()
-	if t.feed == nil {
+	for _, rm := range t.remotesOf("") {
+		t.dropRemote(rm)
+	}
+	if t.feed != nil {
+		t.feed.Close(t.Host)
+	} else {
 		t.follower.Follow("", false, t.Now(), t.Host)
 	}
 }
