@@ -152,8 +152,9 @@ func (d *database) caughtUp(primary region.Code, replicas ...region.Code) {
 	d.t.Helper()
 	p := d.in(primary)
 	for _, r := range replicas {
-		c := d.in(r)
 		until(d.t, string(r)+" to catch up", func() error {
+			c := d.in(r) // each time a new connection: an old one may go elsewhere, and stays there
+			defer c.Close()
 			there, err := c.Info(d.ctx, "vecino").Result()
 			if err != nil {
 				return err
