@@ -266,6 +266,25 @@ func TestWaitingForAListIgnoresOtherTypes(t *testing.T) {
 	}
 }
 
+func TestWaitingForSeveralKeysOneOfWhichIsOfAnotherType(t *testing.T) {
+	b := open(t)
+	var served []string
+	b.wait("popper", "BLPOP k1 k2 0", &served)
+	b.do("SET k1 text")
+	b.do("RPUSH k2 x")
+	if got := strings.Join(served, ""); got != "popper:*2 $2 k2 $1 x " {
+		t.Errorf("served %q", got)
+	}
+	served = nil
+	b.wait("mover", "BLMOVE from to LEFT LEFT 0", &served)
+	b.do("SET to text")
+	b.do("RPUSH from x")
+	if got := strings.Join(served, ""); got != "mover:-WRONGTYPE Operation against a key holding the wrong kind of value " {
+		t.Errorf("with a destination of another type: served %q", got)
+	}
+	b.want(":1 ", "LLEN from")
+}
+
 func TestFullDatabaseRefusesGrowthAndNothingElse(t *testing.T) {
 	b := open(t)
 	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, false)

@@ -119,11 +119,13 @@ func (db *DB) wake(woken []keyspace.Woken, now int64) {
 	}
 }
 
-// retry runs a waiting command again.
+// retry runs a waiting command again. A key of another type is to it as good
+// as none.
 func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	p.out.Buf = p.out.Buf[:0]
 	p.req.Now = now
 	tx := db.ks.Begin(p.db, now, db.pos.Seq+1, db.cfg.Rand, true)
+	tx.Forgive(p.keys)
 	db.args.Start(p.req.Row, p.req.Argv)
 	err := p.req.Row.Write(tx, &db.args, &p.out)
 	effects, changed := tx.End()
@@ -133,8 +135,8 @@ func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	}
 	var block *command.Block
 	switch {
-	case errors.As(err, &block), errors.Is(err, keyspace.ErrWrongType):
-		return woken // it goes on waiting; a key of another type is as good as none
+	case errors.As(err, &block):
+		return woken
 	case err != nil:
 		db.fail(&p.out, 0, err)
 	}

@@ -1,6 +1,8 @@
 package keyspace
 
 import (
+	"slices"
+
 	"vecino/value"
 )
 
@@ -18,6 +20,7 @@ type Tx struct {
 	touched  []*entry
 	woken    []Woken
 	waking   bool
+	forgiven []string
 }
 
 // Woken is a key that commands may have been waiting for: a list or sorted
@@ -40,6 +43,7 @@ func (ks *Keyspace) Begin(db int, now int64, seq uint64, rng value.Rand, waking 
 	tx.touched = tx.touched[:0]
 	tx.woken = tx.woken[:0]
 	tx.waking = waking
+	tx.forgiven = nil
 	return tx
 }
 
@@ -119,10 +123,18 @@ func (tx *Tx) find(key []byte) *entry {
 func (tx *Tx) typed(key []byte, kind Kind) (*entry, error) {
 	e := tx.find(key)
 	if e != nil && e.kind != kind {
+		if slices.Contains(tx.forgiven, string(key)) {
+			return nil, nil
+		}
 		return nil, ErrWrongType
 	}
 	return e, nil
 }
+
+// Forgive lets keys that hold another type than a command asks for count as
+// missing, until the next Begin: a command that waits for several keys must
+// not fail because one of them has become something else.
+func (tx *Tx) Forgive(keys []string) { tx.forgiven = keys }
 
 // change says that e is about to be changed by this transaction.
 func (tx *Tx) change(e *entry) {
