@@ -84,7 +84,7 @@ type outgoing struct {
 // primaryPatience is how long a command may be without the primary's answer,
 // in milliseconds: then the client hears of it, rather than hang.
 const (
-	primaryPatience = 5000
+	primaryPatience = 4500
 
 	// defaultPatience is how long a write waits for its own entry, in ms.
 	defaultPatience = 500
