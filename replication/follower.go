@@ -171,6 +171,7 @@ func (f *Follower) frame(kind uint8, payload []byte, now int64) error {
 	switch kind {
 	case NotPrimary:
 		f.state, f.asked, f.retry = asking, now, true
+		f.number++ // what is still on its way on other lanes comes to nothing
 		return nil
 	case SnapshotAhead:
 		if f.state == asking {

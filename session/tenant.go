@@ -77,6 +77,7 @@ type Tenant struct {
 	Clock  Clock
 	Log    *slog.Logger
 	Sizes  replication.Sizes // of the feed, should this become the primary
+	Lost   bool              // recovery found that the disk doesn't hold the content; a snapshot brings it back
 
 	record    catalog.Database
 	feed      *replication.Feed     // on the primary
@@ -196,8 +197,9 @@ func (t *Tenant) Update(rec catalog.Database) {
 func (t *Tenant) becomePrimary(epoch uint32) {
 	db := t.Engine
 	if t.feed == nil {
-		if !t.follower.Whole() {
-			t.Log.Error("half a copy can't be the primary", "db", uint64(t.record.ID))
+		if t.Lost || !t.follower.Whole() {
+			// As the primary it would make all other copies like itself.
+			t.Log.Error("a copy whose content is lost can't be the primary", "db", uint64(t.record.ID))
 			return
 		}
 		t.follower.Follow("", false, t.Now(), t.Host)
@@ -496,7 +498,7 @@ func (c *replicaCopy) Load(records []byte) error { return c.into.Load(records) }
 
 func (c *replicaCopy) Installed(complete catalog.Position) error {
 	c.into = nil
-	c.tenant.complete = complete
+	c.tenant.complete, c.tenant.Lost = complete, false
 	c.tenant.Host.Replaced(c.tenant)
 	return nil
 }
