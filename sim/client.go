@@ -122,11 +122,9 @@ func (c *conn) end(err error) {
 
 // lost says that the process died.
 func (c *conn) lost() {
-	if c.session != nil {
-		c.session = nil
-		w := c.proc.w
-		w.at(max(c.toClient, w.now+w.between(0, 20*ms)), func() { c.client.disconnected(c) })
-	}
+	c.session = nil
+	w := c.proc.w
+	w.at(max(c.toClient, w.now+w.between(0, 20*ms)), func() { c.client.disconnected(c) })
 }
 
 func swapReplies(b []byte) []byte {
@@ -412,7 +410,7 @@ func (c *client) failed(o *op, v resp.Value, denied func()) bool {
 		if denied != nil {
 			denied()
 		}
-	case strings.HasPrefix(v.Str, "MISCONF"):
+	case strings.HasPrefix(v.Str, "MISCONF"), strings.HasPrefix(v.Str, "UNBLOCKED"):
 		if denied != nil {
 			denied()
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strings"
 
 	"vecino/catalog"
 )
@@ -11,6 +12,9 @@ func (w *world) scheduleFaults() {
 	w.after(w.between(300*ms, 1500*ms), w.fault)
 	w.after(w.between(1*second, 4*second), func() { w.addRegion() })
 	w.after(w.between(500*ms, 2*second), w.checkpoints)
+	if w.chance(0.4) {
+		w.after(w.between(1*second, 8*second), w.move)
+	}
 	if w.chance(0.5) {
 		w.after(w.between(5*second, 8*second), w.removeRegion)
 	}
@@ -51,7 +55,7 @@ func (w *world) fault() {
 	case n < 90:
 		w.kill(pick(w.rng, w.machines))
 	default:
-		w.kill(w.machines[0])
+		w.kill(w.primary())
 	}
 }
 
@@ -107,4 +111,51 @@ func (w *world) removeRegion() {
 	if w.chance(0.7) {
 		w.after(w.between(50*ms, 3*second), w.addRegion)
 	}
+}
+
+// move makes a replica the primary, when it has all that the old one has: what
+// the fleet will see to. The two hear of it at once, all others in their own time.
+func (w *world) move() {
+	if w.calm {
+		return
+	}
+	again := int64(5 * ms)
+	old := w.primary()
+	for _, m := range w.machines[:len(w.machines)-1] {
+		if m == old || !movable(old, m) {
+			continue
+		}
+		w.trace("the primary moves from %s to %s", old.id, m.id)
+		w.cover.Moves++
+		w.revise(func(rec *catalog.Database) {
+			rec.Epoch++
+			rec.Copies = slices.Clone(rec.Copies)
+			for i := range rec.Copies {
+				c := &rec.Copies[i]
+				c.Role = catalog.Replica
+				if c.Node == m.id {
+					c.Role = catalog.Primary
+				}
+			}
+			slices.SortStableFunc(rec.Copies, func(a, b catalog.Copy) int { return strings.Compare(string(a.Role), string(b.Role)) })
+		})
+		for _, of := range []*machine{old, m} {
+			of.known = w.record
+			of.proc.time = w.now
+			of.proc.place(w.record)
+		}
+		again = w.between(20*ms, 3*second)
+		break
+	}
+	w.after(again, w.move)
+}
+
+// movable reports whether a replica has all that the primary has, and keeps it.
+func movable(from, to *machine) bool {
+	a, b := from.proc, to.proc
+	if a == nil || b == nil || a.tenant == nil || b.tenant == nil || !a.tenant.IsPrimary() || !b.tenant.Ready() || a.doomed+b.doomed != safe || to.homeless {
+		return false
+	}
+	x, y := a.tenant.Engine, b.tenant.Engine
+	return len(a.log) == 0 && len(b.log) == 0 && x.Position() == y.Position() && x.HistoryHash() == y.HistoryHash()
 }

@@ -21,14 +21,15 @@ import (
 
 // machine is what survives a process: its disk.
 type machine struct {
-	w      *world
-	index  int
-	id     string
-	region region.Code
-	boots  uint64
-	proc   *process // nil while it is down
-	lag    int64    // for replicated frames
-	full   bool     // the disk takes no more
+	w        *world
+	index    int
+	id       string
+	region   region.Code
+	boots    uint64
+	proc     *process // nil while it is down
+	lag      int64    // for replicated frames
+	full     bool     // the disk takes no more
+	homeless bool     // the disk does not hold the snapshot that was loaded
 
 	disk       []stored // the journal, as far as it was committed and not trimmed
 	tail       journal.Offset
@@ -157,15 +158,16 @@ func (p *process) place(rec catalog.Database) {
 			p.tenant = nil
 			p.log = nil
 		}
-		m.disk, m.checkpoint, m.generation = nil, nil, 0
+		m.disk, m.checkpoint, m.generation, m.homeless = nil, nil, 0, false
 	}
 	if own == nil {
 		return
 	}
 	m.generation = own.Generation
 	if p.tenant == nil {
-		db, complete := p.recover()
+		db, complete, lost := p.recover()
 		p.tenant = session.NewTenantOn(p, db, clock{p}, p.w.log, rec, complete, db.Position().Seq > 0, &p.scratch)
+		p.tenant.Lost = lost
 		p.tenant.Sizes = replication.Sizes{Ring: 24 << 10, Window: 3 << 10, Nearly: 700, Pinned: 100 << 10}
 	}
 	p.tenant.Update(rec)
@@ -176,11 +178,10 @@ func (p *process) newEngine() *engine.DB {
 }
 
 // recover builds the database from disk, as node does.
-func (p *process) recover() (*engine.DB, catalog.Position) {
+func (p *process) recover() (db *engine.DB, complete catalog.Position, lost bool) {
 	m := p.machine
-	db := p.newEngine()
+	db = p.newEngine()
 	var from journal.Offset
-	var complete catalog.Position
 	if c := m.checkpoint; c != nil {
 		ks := db.Install(c.pos, c.hash, c.clock)
 		for _, r := range c.records {
@@ -201,14 +202,14 @@ func (p *process) recover() (*engine.DB, catalog.Position) {
 		}
 		if err := db.Recover(s.off, &e, !db.Position().Covers(complete)); err != nil {
 			p.w.trace("%s: copy given up: %v", m.id, err)
-			return p.newEngine(), catalog.Position{}
+			return p.newEngine(), catalog.Position{}, true
 		}
 	}
 	if db.Position().Seq > 0 {
 		p.w.cover.Recoveries++
 		p.w.trace("%s: recovered at %v", m.id, db.Position())
 	}
-	return db, complete
+	return db, complete, false
 }
 
 // post is Loop.Post.
@@ -299,7 +300,7 @@ func (p *process) die() {
 	p.dead = true
 	m.proc = nil
 	w.trace("%s: killed, %d entries were not committed", m.id, len(p.log))
-	if m.index == 0 {
+	if p.tenant != nil && p.tenant.IsPrimary() {
 		w.cover.PrimaryCrashes++
 		if len(p.log) > 0 {
 			w.cover.LostTails++
@@ -573,6 +574,7 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, snapshot *replica
 // Replaced asks for a checkpoint soon.
 func (p *process) Replaced(*session.Tenant) {
 	p.w.cover.Snapshots++
+	p.machine.homeless = true
 	p.wantsCheckpoint = true
 	p.w.after(p.w.between(0, 400*ms), p.save)
 }
@@ -629,7 +631,7 @@ func (p *process) save() {
 		if m.generation != generation {
 			return
 		}
-		m.checkpoint = c
+		m.checkpoint, m.homeless = c, false
 		w.cover.Checkpoints++
 		w.trace("%s: checkpoint at %v, complete at %v", m.id, c.pos, c.complete)
 		oldest := p.next

@@ -72,7 +72,7 @@ type Coverage struct {
 	TryAgain, UnknownOutcome                                        uint64
 	Crashes, PrimaryCrashes, LostTails                              uint64
 	Checkpoints, Recoveries                                         uint64
-	FailedCommits                                                   uint64
+	FailedCommits, Moves                                            uint64
 	Aborted                                                         uint64 // transactions with a watched key that had changed
 }
 
@@ -83,7 +83,7 @@ func (c *Coverage) all() map[string]*uint64 {
 		"held replies": &c.Held, "late replies": &c.ReleasedLate, "retries": &c.Retried, "continued histories": &c.CaughtUp,
 		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
 		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
-		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "aborted transactions": &c.Aborted,
+		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "moves of the primary": &c.Moves, "aborted transactions": &c.Aborted,
 	}
 }
 
@@ -303,9 +303,19 @@ func (w *world) settle() {
 	}
 }
 
+// primary is the machine that the record names.
+func (w *world) primary() *machine {
+	for _, m := range w.machines {
+		if m.id == w.record.PrimaryCopy().Node {
+			return m
+		}
+	}
+	return nil
+}
+
 // compare checks that all copies are equal.
 func (w *world) compare() {
-	primary := w.machines[0].proc.tenant.Engine
+	primary := w.primary().proc.tenant.Engine
 	want := content(primary.Keyspace())
 	for _, m := range w.machines {
 		if w.record.CopyOn(m.id) == nil {
