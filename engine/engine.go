@@ -375,6 +375,7 @@ func (db *DB) guard(err *error) {
 	db.failed = fmt.Errorf("panic: %v", p)
 	db.cfg.Logger.Error("database closed", "db", uint64(db.id), "cause", fmt.Sprint(p), "stack", string(debug.Stack()))
 	*err = errClosed
+	db.abandon()
 }
 
 // Expire deletes up to most keys whose deadline has passed, on the primary.
@@ -383,6 +384,8 @@ func (db *DB) Expire(now int64, most int) (deleted int) {
 	if next == 0 || next >= now || db.failed != nil || db.cfg.Log.Err() != nil {
 		return 0
 	}
+	var err error // told by the log
+	defer db.guard(&err)
 	tx := db.ks.Begin(0, now, db.pos.Seq+1, db.cfg.Rand, false)
 	deleted = tx.Expire(most)
 	db.end(tx, journal.Origin{}, now)
@@ -440,6 +443,7 @@ func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
 // with the keys of a snapshot to be loaded into the keyspace it returns.
 func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.Keyspace {
 	db.ks = keyspace.New(db.cfg.HashSeed)
+	db.ks.BornAt(pos.Seq)
 	db.pos, db.hash = pos, hash
 	db.clock = max(db.clock, clock)
 	db.firstUnsaved = 0

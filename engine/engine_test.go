@@ -373,3 +373,117 @@ func TestPanicClosesThisDatabaseOnly(t *testing.T) {
 	}
 	neighbour.want("+OK ", "SET a 1")
 }
+
+func TestPanicAnswersThoseWhoWait(t *testing.T) {
+	b := open(t)
+	var served []string
+	b.wait("first", "BLPOP a b 0", &served)
+	b.wait("second", "BLPOP b 0", &served)
+	row := &command.Row{Name: "BOOM", Write: func(*keyspace.Tx, *command.Args, *resp.Writer) error { panic("a bug") }}
+	b.db.Run(&Request{Client: &caller{}, Row: row, Argv: words("BOOM"), Now: b.now, Out: &resp.Writer{}})
+	if len(served) != 2 || !strings.HasPrefix(served[0], "first:-ERR this database was closed") || !strings.HasPrefix(served[1], "second:-ERR") {
+		t.Errorf("told: %q", served)
+	}
+	if b.db.Waiting() != 0 {
+		t.Errorf("%d still wait", b.db.Waiting())
+	}
+}
+
+func TestPanicOfAWaitingCommandClosesTheDatabase(t *testing.T) {
+	b := open(t)
+	tries := 0
+	row := &command.Row{Name: "BOOM", Write: func(_ *keyspace.Tx, args *command.Args, _ *resp.Writer) error {
+		if tries++; tries > 1 {
+			panic("a bug")
+		}
+		return args.Wait(0, args.Rest())
+	}}
+	var served []string
+	var out resp.Writer
+	if b.db.Run(&Request{Client: &caller{}, Row: row, Argv: words("BOOM a"), Now: b.now, Out: &out, Wait: waiter{"it", &served}}) == nil {
+		t.Fatal("doesn't wait")
+	}
+	if got := b.do("RPUSH a 1"); !strings.HasPrefix(got, "-ERR this database was closed") {
+		t.Errorf("RPUSH answers %q", got)
+	}
+	if len(served) != 1 || b.db.Err() == nil {
+		t.Errorf("told: %q, err %v", served, b.db.Err())
+	}
+}
+
+func TestRecoveryReplaysEntriesAndKnowsTheFirstThatIsNotSaved(t *testing.T) {
+	b := open(t)
+	b.do("SET a 1")
+	b.do("RPUSH l x y z")
+	b.do("LPOP l")
+	again := New(Config{ID: 1, HashSeed: 5, Log: &memoryLog{}})
+	for i, raw := range b.log.entries {
+		e, _, err := journal.DecodeEntry(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Recover(journal.Offset(100+i), &e, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again.Position() != b.db.Position() || again.HistoryHash() != b.db.HistoryHash() || again.Clock() != b.db.Clock() {
+		t.Errorf("recovered %v, want %v", again.Position(), b.db.Position())
+	}
+	if again.FirstUnsaved() != 100 {
+		t.Errorf("the first entry that isn't saved is at %d", again.FirstUnsaved())
+	}
+	if dumpOf(again) != dumpOf(b.db) {
+		t.Error("the content is another")
+	}
+	e, _, _ := journal.DecodeEntry(b.log.entries[1])
+	if err := again.Recover(1, &e, false); !errors.Is(err, ErrGap) {
+		t.Errorf("an old entry: %v", err)
+	}
+}
+
+func dumpOf(db *DB) string {
+	var at keyspace.Cursor
+	var records []byte
+	for !at.Done() {
+		records = db.Keyspace().Dump(records, &at, 100)
+	}
+	return string(records)
+}
+
+// The commands of a forwarding session go on from within Served.
+type chained struct {
+	b    *bench
+	line string
+	got  *[]string
+}
+
+func (c chained) Served(reply []byte) {
+	*c.got = append(*c.got, strings.ReplaceAll(string(reply), "\r\n", " "), c.b.do(c.line))
+}
+
+func TestServedMayRunCommands(t *testing.T) {
+	b := open(t)
+	var first, second []string
+	var out resp.Writer
+	b.db.Run(b.request("BLPOP a 0", &out, chained{b, "RPUSH b 2", &first}))
+	b.db.Run(b.request("BLPOP b 0", &out, chained{b, "INCR n", &second}))
+	var exec resp.Writer
+	queued := []Queued{}
+	for _, line := range []string{"RPUSH a 1", "SET x 1", "RPUSH a 2"} {
+		row, _ := command.Resolve(words(line))
+		queued = append(queued, Queued{row, words(line)})
+	}
+	b.db.RunAll(&Request{Client: &caller{}, Now: b.now, Out: &exec}, queued, false)
+	if got := strings.ReplaceAll(string(exec.Buf), "\r\n", " "); got != "*3 :1 +OK :2 " {
+		t.Errorf("EXEC answers %q", got)
+	}
+	if fmt.Sprint(first, second) != "[*2 $1 a $1 1  :1 ] [*2 $1 b $1 2  :1 ]" {
+		t.Errorf("told: %q %q", first, second)
+	}
+	b.want("*1 $1 2 ", "LRANGE a 0 -1")
+	b.want(":0 ", "LLEN b")
+	// The epoch, the transaction, then pop and what came of it.
+	if n := len(b.log.entries); n != 6 {
+		t.Errorf("%d entries", n)
+	}
+}

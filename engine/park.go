@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
+	"maps"
+	"slices"
 
 	"vecino/command"
 	"vecino/keyspace"
@@ -24,7 +27,7 @@ type Parked struct {
 	keys  []string
 	req   Request
 	out   resp.Writer
-	order uint64
+	order uint64 // the larger, the later it came
 	gone  bool
 	null  bool
 }
@@ -66,7 +69,27 @@ func (db *DB) park(r *Request, block *command.Block) *Parked {
 		p.keys = append(p.keys, k.key)
 	}
 	s.n++
+	s.next++
+	p.order = s.next
 	return p
+}
+
+// abandon answers all that wait: the database is closed.
+func (db *DB) abandon() {
+	waiting := make(map[*Parked]struct{})
+	for _, list := range db.parked.byKey {
+		for _, p := range list {
+			waiting[p] = struct{}{}
+		}
+	}
+	byAge := func(a, b *Parked) int { return cmp.Compare(a.order, b.order) }
+	for _, p := range slices.SortedFunc(maps.Keys(waiting), byAge) {
+		if !p.gone { // whoever was told before may have ended others' waits
+			db.parked.remove(p)
+			db.fail(&p.out, 0, errClosed)
+			p.req.Wait.Served(p.out.Buf)
+		}
+	}
 }
 
 // Unpark ends a wait without an answer. It reports false if the command has

@@ -76,6 +76,7 @@ type Keyspace struct {
 	spaces [Databases]*space // nil while never written
 	used   int64
 	tombs  *tombstones
+	born   uint64
 	tx     Tx // the only one, used again and again
 }
 
@@ -296,5 +297,9 @@ func (ks *Keyspace) ChangedSince(db int, key []byte, seq uint64) bool {
 			return e.seq > seq
 		}
 	}
-	return ks.tombs != nil && ks.tombs.seq[hash>>56] > seq
+	return seq < ks.born || ks.tombs != nil && ks.tombs.seq[hash>>56] > seq
 }
+
+// BornAt says that this keyspace begins with what a snapshot holds of all
+// writes up to seq: of what they deleted it knows nothing.
+func (ks *Keyspace) BornAt(seq uint64) { ks.born = seq }

@@ -154,6 +154,18 @@ func TestAWatchedKeyIsChangedByWhatTouchesIt(t *testing.T) {
 	}
 }
 
+func TestWhatASnapshotNoLongerHoldsMayHaveBeenChanged(t *testing.T) {
+	ks := New(testSeed)
+	ks.BornAt(7)
+	k := []byte("k")
+	if !ks.ChangedSince(0, k, 6) {
+		t.Error("a key that isn't there may have been deleted by a write before the snapshot")
+	}
+	if ks.ChangedSince(0, k, 7) {
+		t.Error("it was not there in the snapshot, and nothing happened since")
+	}
+}
+
 func TestKeysThatSomebodyWaitsForAreTold(t *testing.T) {
 	ks := New(testSeed)
 	tx := ks.Begin(3, 10, 1, nil, true)
