@@ -38,6 +38,7 @@ const orderTimeout = 30 * time.Second
 
 type controlServer struct {
 	http  http.Server
+	dir   string // made for the socket; "" for none
 	tasks sync.WaitGroup
 }
 
@@ -45,13 +46,14 @@ type controlServer struct {
 const longestSocket = 100
 
 func (w *World) serveControl() (*controlServer, error) {
+	c := &controlServer{http: http.Server{Handler: w.controlHandler(), ReadHeaderTimeout: orderTimeout}}
 	path := filepath.Join(w.cfg.State, "control.sock")
 	if len(path) > longestSocket {
 		dir, err := os.MkdirTemp("", "vecino-")
 		if err != nil {
 			return nil, fmt.Errorf("control socket: %w", err)
 		}
-		path = filepath.Join(dir, "control.sock")
+		c.dir, path = dir, filepath.Join(dir, "control.sock")
 	}
 	os.Remove(path) // of a world that was killed; it holds the lock no more
 	l, err := net.Listen("unix", path)
@@ -63,7 +65,6 @@ func (w *World) serveControl() (*controlServer, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	w.record.Control = path
-	c := &controlServer{http: http.Server{Handler: w.controlHandler(), ReadHeaderTimeout: orderTimeout}}
 	c.tasks.Go(func() { c.http.Serve(l) })
 	return c, nil
 }
@@ -71,6 +72,9 @@ func (w *World) serveControl() (*controlServer, error) {
 func (c *controlServer) close() error {
 	err := c.http.Close()
 	c.tasks.Wait()
+	if c.dir != "" {
+		os.RemoveAll(c.dir)
+	}
 	return err
 }
 

@@ -124,8 +124,8 @@ func (t *teller) tell(ctx context.Context, state string) (err error) {
 		return err
 	}
 	t.line("")
-	t.say(ctx, "Two ways, one promise: who wrote it reads it back. Others may see it a moment later.")
-	t.line("%s", t.dim.Render("The whole story took "+seconds(time.Since(t.began))+". `make run` starts a world to try things in."))
+	t.say(ctx, "Two ways, one promise: who wrote it reads it back. Others may see it a moment\nlater.")
+	t.line("%s", t.dim.Render("That took "+seconds(time.Since(t.began))+" in all. `vecino up` starts a world to try things in."))
 	return nil
 }
 
@@ -182,8 +182,8 @@ func place(r region.Code) string {
 func (t *teller) goodDay(ctx context.Context) error {
 	trip := region.RTT(storyWriter, storyPrimary)
 	t.say(ctx, t.strong.Render("1. A clear day on the internet"))
-	t.say(ctx, fmt.Sprintf("A cache of recipe pages. Isa, who edits them in Santiago, finds chiles in the humitas, and saves a page without.\n"+
-		"Paris, where the primary is, is %s there and back.", millis(ms(trip))))
+	t.say(ctx, fmt.Sprintf("A cache of recipe pages. Isa, who edits them in Santiago, finds chiles in the\n"+
+		"humitas, and saves the page without. The primary is in Paris: %s there and\nback.", millis(ms(trip))))
 	isa, err := t.author(ctx)
 	if err != nil {
 		return err
@@ -219,16 +219,16 @@ func (t *teller) goodDay(ctx context.Context) error {
 		return err
 	}
 	rows := [][]string{
-		{"SET, Isa in Santiago", millis(ms(set)), "one round trip to Paris: " + millis(ms(trip)), where(before, after, true)},
-		{"GET, the same connection", millis(ms(get)), "next door", where(before, after, false) + ", " + t.fresh(page == mild)},
+		{"Isa's SET", millis(ms(set)), millis(ms(trip)), "to Paris and back: " + where(before, after, true)},
+		{"Isa's GET", millis(ms(get)), "0 ms", "next door: " + where(before, after, false) + ", " + t.fresh(page == mild)},
 	}
 	for _, r := range storyReplicas {
 		if r != storyWriter {
 			late := seen[r].Sub(seen[storyPrimary])
-			rows = append(rows, []string{"page seen in " + place(r), "+" + millis(ms(late)), "one way from Paris: " + millis(ms(region.OneWay(storyPrimary, r))), "after Paris had it"})
+			rows = append(rows, []string{"in " + place(r), "+" + millis(ms(late)), "+" + millis(ms(region.OneWay(storyPrimary, r))), "after Paris, one way"})
 		}
 	}
-	t.table([]string{"what", "took", "and should", "how"}, rows)
+	t.table([]string{"", "took", "expected", "how"}, rows)
 	return nil
 }
 
@@ -238,8 +238,9 @@ func (t *teller) badDay(ctx context.Context) error {
 	trip := region.RTT(storyWriter, storyPrimary)
 	t.line("")
 	t.say(ctx, t.strong.Render("2. A bad line"))
-	t.say(ctx, fmt.Sprintf("Now what is replicated to Santiago comes %.0f ms late. Isa takes the onions out, too. Her SET can't wait for ever: after 500 ms\n"+
-		"it returns. The copy next door still has onions; but the connection knows what it wrote, so its GET goes to Paris.", lag))
+	t.say(ctx, fmt.Sprintf("Now what is replicated to Santiago comes %.0f ms late. Isa takes the onions out,\n"+
+		"too. Her SET can't wait for ever: after 500 ms it returns. The copy next door\n"+
+		"still has onions; but her connection knows what it wrote, so its GET goes to\nParis. A neighbour's needn't.", lag))
 	by := lag
 	if _, err := t.control.Order(ctx, "lag", world.Order{A: storyWriter, MS: &by}); err != nil {
 		return err
@@ -287,10 +288,10 @@ func (t *teller) badDay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.table([]string{"what", "took", "and should", "how"}, [][]string{
-		{"SET, Isa in Santiago", millis(ms(set)), "500 ms, and no longer", where(before, written, true)},
-		{"GET, the same connection", millis(ms(get)), "one round trip to Paris: " + millis(ms(trip)), where(written, read, false) + ", " + t.fresh(page == milder)},
-		{"GET, somebody else in Santiago", millis(ms(get2)), "next door", where(read, last, false) + ", " + t.fresh(old == milder)},
+	t.table([]string{"", "took", "expected", "how"}, [][]string{
+		{"Isa's SET", millis(ms(set)), "500 ms", where(before, written, true)},
+		{"Isa's GET", millis(ms(get)), millis(ms(trip)), "to Paris and back: " + where(written, read, false) + ", " + t.fresh(page == milder)},
+		{"a neighbour's GET", millis(ms(get2)), "0 ms", "next door: " + where(read, last, false) + ", " + t.fresh(old == milder)},
 	})
 	return nil
 }
@@ -380,7 +381,7 @@ func where(before, after map[string]int, write bool) string {
 	case write && grew("held"):
 		return "forwarded, held for its entry"
 	case write && grew("forwarded_writes"):
-		return "forwarded; its entry came with the reply"
+		return "forwarded, not held"
 	case !write && grew("forwarded_reads"):
 		return "forwarded"
 	case !write && grew("local_reads"):

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/lipgloss/table"
+	"golang.org/x/term"
 
 	"vecino/region"
 	"vecino/world"
@@ -18,13 +20,18 @@ import (
 // pen draws for one output, with colours if that is a terminal which has them.
 type pen struct {
 	out                     io.Writer
+	width                   int // of the terminal; 0: it is none
 	plain, strong, dim, bad lipgloss.Style
 }
 
 func newPen(out io.Writer) *pen {
 	r := lipgloss.NewRenderer(out)
+	width := 0
+	if f, ok := out.(*os.File); ok {
+		width, _, _ = term.GetSize(int(f.Fd())) // 0 if it is no terminal
+	}
 	return &pen{
-		out: out, plain: r.NewStyle(), strong: r.NewStyle().Bold(true),
+		out: out, width: width, plain: r.NewStyle(), strong: r.NewStyle().Bold(true),
 		dim: r.NewStyle().Faint(true), bad: r.NewStyle().Foreground(lipgloss.Color("1")),
 	}
 }
@@ -44,42 +51,43 @@ func (p *pen) table(header []string, rows [][]string) {
 	p.line("%s", t)
 }
 
-// processes draws what runs where.
+// wide is how many columns the whole table of processes needs; on a narrower
+// terminal it goes without the addresses that are for nobody but other
+// processes.
+const wide = 112
+
+// processes draws what runs where: what is in no region first, then by region,
+// the node before its edge.
 func (p *pen) processes(s world.Status) {
 	var rows [][]string
-	for _, d := range s.Processes {
-		state := string(d.State)
-		if d.State != world.Running {
-			state = p.bad.Render(state)
-		}
-		pid := "-"
-		if d.PID != 0 {
-			pid = fmt.Sprint(d.PID)
-		}
-		where := region.Title(d.Region)
-		if d.Region == "" {
-			where = "-"
-		}
-		rows = append(rows, []string{where, d.Name, state, pid, address(d, "api", "proxy"), address(d, "link"), address(d, "gossip"), address(d, "admin")})
-	}
-	// By region, the node before its edge, and first those that are in none.
-	slices.SortStableFunc(rows, func(a, b []string) int {
-		if (a[0] == "-") != (b[0] == "-") {
-			return cmp.Compare(a[0], b[0])
-		}
-		return 0
-	})
-	order := map[string]int{"-": -1}
-	for i, r := range s.Regions {
-		order[region.Title(r)] = i
-	}
-	slices.SortStableFunc(rows, func(a, b []string) int { return order[a[0]] - order[b[0]] })
-	for i := len(rows) - 1; i > 0; i-- {
-		if rows[i][0] == rows[i-1][0] {
-			rows[i][0] = ""
+	for _, r := range append([]region.Code{""}, s.Regions...) {
+		where := region.Title(r)
+		for _, d := range s.Processes {
+			if d.Region == r {
+				rows = append(rows, p.process(where, d))
+				where = ""
+			}
 		}
 	}
-	p.table([]string{"Region", "Process", "State", "Pid", "Listens on", "Link", "Gossip", "Admin"}, rows)
+	header := []string{"Region", "Process", "State", "Pid", "Listens on", "Link", "Gossip", "Admin"}
+	if p.width > 0 && p.width < wide {
+		header = header[:5]
+		for i := range rows {
+			rows[i] = rows[i][:5]
+		}
+	}
+	p.table(header, rows)
+}
+
+func (p *pen) process(where string, d world.ProcessStatus) []string {
+	state, pid := string(d.State), "-"
+	if d.State != world.Running {
+		state = p.bad.Render(state)
+	}
+	if d.PID != 0 {
+		pid = fmt.Sprint(d.PID)
+	}
+	return []string{where, d.Name, state, pid, address(d, "api", "proxy"), address(d, "link"), address(d, "gossip"), address(d, "admin")}
 }
 
 // address is where a process listens for the first of some purposes, by its
