@@ -199,7 +199,7 @@ func (p *process) run(ctx context.Context) {
 			backoff = minBackoff
 		}
 		p.set(func() {
-			p.mu.state = Waiting
+			p.mu.state = Waiting // also when it could not be started
 			p.mu.restarts++
 		})
 		_, _, changed := p.look()
@@ -266,7 +266,7 @@ func (p *process) live(ctx context.Context) error {
 	close(dead)
 	died()
 	tasks.Wait()
-	p.set(func() { p.mu.os = nil })
+	p.set(func() { p.mu.os, p.mu.state = nil, Waiting })
 	if err == nil {
 		err = errors.New("it ended without an error")
 	}
