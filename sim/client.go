@@ -30,7 +30,7 @@ var (
 // conn is a connection between a client and a process: the client's end, and
 // the session.Conn of the session.
 type conn struct {
-	client  *client
+	client  receiver
 	proc    *process
 	session *session.Session
 
@@ -45,6 +45,12 @@ type conn struct {
 	gone   bool // on the client's side
 
 	toServer, toClient int64 // when the last bytes arrive
+}
+
+// receiver is the client's end.
+type receiver interface {
+	receive(c *conn, b []byte)
+	disconnected(c *conn)
 }
 
 // Send and what follows make it a session.Conn.
@@ -259,6 +265,52 @@ func (c *client) impatient() {
 	}
 }
 
+// dial opens a connection to a process.
+func (w *world) dial(p *process, to receiver) *conn {
+	k := &conn{client: to, proc: p, toServer: w.now + 100}
+	p.nextID++
+	id := p.nextID
+	p.all = append(p.all, k)
+	w.at(k.toServer, func() {
+		p.post(func() {
+			if p.tenant == nil {
+				to.disconnected(k)
+				return
+			}
+			k.session = session.OpenOn(p.tenant, k, id, netip.AddrPort{})
+		})
+	})
+	return k
+}
+
+// bring brings bytes to the session.
+func (k *conn) bring(b []byte) {
+	w := k.proc.w
+	k.toServer = max(k.toServer, w.now+w.between(50, 500))
+	w.at(k.toServer, func() {
+		k.proc.post(func() {
+			if k.session != nil {
+				k.in = append(k.in, b...)
+				k.offer()
+			}
+		})
+	})
+}
+
+// hangUp is the client's end of the connection.
+func (k *conn) hangUp() {
+	w := k.proc.w
+	k.toServer = max(k.toServer, w.now+w.between(50, 500))
+	w.at(k.toServer, func() {
+		k.proc.post(func() {
+			if !k.closed {
+				k.closed = true
+				k.end(io.EOF)
+			}
+		})
+	})
+}
+
 // connect opens a connection to the own region, or as an edge would choose to
 // another where there is none.
 func (c *client) connect() {
@@ -269,22 +321,8 @@ func (c *client) connect() {
 		if p == nil || p.tenant == nil || i > 0 && !p.tenant.Ready() {
 			continue
 		}
-		k := &conn{client: c, proc: p}
-		c.conn, c.low = k, 0
-		p.nextID++
-		id := p.nextID
-		p.all = append(p.all, k)
+		c.conn, c.low = w.dial(p, c), 0
 		w.trace("%s: connects to %s", c.name, m.id)
-		k.toServer = w.now + 100
-		w.at(k.toServer, func() {
-			p.post(func() {
-				if p.tenant == nil {
-					c.disconnected(k)
-					return
-				}
-				k.session = session.OpenOn(p.tenant, k, id, netip.AddrPort{})
-			})
-		})
 		if c.rng.Float64() < 0.3 {
 			c.send(c.plain("HELLO", "3"))
 		}
@@ -298,15 +336,7 @@ func (c *client) hangUp() {
 		return
 	}
 	c.w.trace("%s: hangs up", c.name)
-	k.toServer = max(k.toServer, c.w.now+c.w.between(50, 500))
-	c.w.at(k.toServer, func() {
-		k.proc.post(func() {
-			if !k.closed {
-				k.closed = true
-				k.end(io.EOF)
-			}
-		})
-	})
+	k.hangUp()
 	c.disconnected(k)
 }
 
@@ -356,15 +386,7 @@ func (c *client) send(ops ...*op) {
 		}
 		part := b[:n]
 		b = b[n:]
-		k.toServer = max(k.toServer, c.w.now+c.w.between(50, 500))
-		c.w.at(k.toServer, func() {
-			k.proc.post(func() {
-				if k.session != nil {
-					k.in = append(k.in, part...)
-					k.offer()
-				}
-			})
-		})
+		k.bring(part)
 	}
 }
 
