@@ -44,8 +44,11 @@ type conn struct {
 	need   int
 	gone   bool // on the client's side
 
+	port               uint16
 	toServer, toClient int64 // when the last bytes arrive
 }
+
+var here = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // receiver is the client's end.
 type receiver interface {
@@ -60,9 +63,9 @@ func (c *conn) Pause()               { c.paused = true }
 func (c *conn) Hold()                { c.paused = true }
 func (c *conn) Close()               { c.closed = true; c.mark() }
 func (c *conn) CloseAfterFlush()     { c.ending = true; c.mark() }
-func (c *conn) Peer() netip.AddrPort { return netip.MustParseAddrPort("[::1]:1") }
+func (c *conn) Peer() netip.AddrPort { return netip.AddrPortFrom(here, 40000+c.port) }
 func (c *conn) Local() netip.AddrPort {
-	return netip.MustParseAddrPort("[::1]:2")
+	return netip.AddrPortFrom(here, 6379)
 }
 
 func (c *conn) Resume() {
@@ -267,8 +270,8 @@ func (c *client) impatient() {
 
 // dial opens a connection to a process.
 func (w *world) dial(p *process, to receiver) *conn {
-	k := &conn{client: to, proc: p, toServer: w.now + 100}
 	p.nextID++
+	k := &conn{client: to, proc: p, port: uint16(p.nextID), toServer: w.now + 100}
 	id := p.nextID
 	p.all = append(p.all, k)
 	w.at(k.toServer, func() {

@@ -125,29 +125,34 @@ func (w *world) move() {
 		if m == old || !movable(old, m) {
 			continue
 		}
-		w.trace("the primary moves from %s to %s", old.id, m.id)
-		w.cover.Moves++
-		w.revise(func(rec *catalog.Database) {
-			rec.Epoch++
-			rec.Copies = slices.Clone(rec.Copies)
-			for i := range rec.Copies {
-				c := &rec.Copies[i]
-				c.Role = catalog.Replica
-				if c.Node == m.id {
-					c.Role = catalog.Primary
-				}
-			}
-			slices.SortStableFunc(rec.Copies, func(a, b catalog.Copy) int { return strings.Compare(string(a.Role), string(b.Role)) })
-		})
-		for _, of := range []*machine{old, m} {
-			of.known = w.record
-			of.proc.time = w.now
-			of.proc.place(w.record)
-		}
+		w.handOver(old, m)
 		again = w.between(20*ms, 3*second)
 		break
 	}
 	w.after(again, w.move)
+}
+
+// handOver makes another machine the primary.
+func (w *world) handOver(old, m *machine) {
+	w.trace("the primary moves from %s to %s", old.id, m.id)
+	w.cover.Moves++
+	w.revise(func(rec *catalog.Database) {
+		rec.Epoch++
+		rec.Copies = slices.Clone(rec.Copies)
+		for i := range rec.Copies {
+			c := &rec.Copies[i]
+			c.Role = catalog.Replica
+			if c.Node == m.id {
+				c.Role = catalog.Primary
+			}
+		}
+		slices.SortStableFunc(rec.Copies, func(a, b catalog.Copy) int { return strings.Compare(string(a.Role), string(b.Role)) })
+	})
+	for _, of := range []*machine{old, m} {
+		of.known = w.record
+		of.proc.time = w.now
+		of.proc.place(w.record)
+	}
 }
 
 // movable reports whether a replica has all that the primary has, and keeps it.

@@ -188,14 +188,19 @@ var regions = []region.Code{"cdg", "den", "gru", "jnb", "scl"}
 
 // Run makes the world of a seed and lets it live.
 func Run(cfg Config) Report {
-	w := &world{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed))}
-	w.log = slog.New(&logHandler{w: w})
+	w := newWorld(cfg)
 	w.build()
 	w.live()
 	w.settle()
 	return Report{
 		Seed: cfg.Seed, Failures: w.failures, Coverage: w.cover, Commands: w.commands, Entries: w.oracle.head,
 	}
+}
+
+func newWorld(cfg Config) *world {
+	w := &world{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed))}
+	w.log = slog.New(&logHandler{w: w})
+	return w
 }
 
 // run lets time pass until a moment.
@@ -215,9 +220,20 @@ func (w *world) build() {
 	w.stall = w.between(1, 40) * ms
 	w.patience = []int64{0, 0, 50, 200, -1}[w.rng.IntN(5)]
 	replicas := 2 + w.rng.IntN(2)
+	w.make(replicas, 1) // the last is of a region that may be added
+	for i := range w.machines {
+		for range 2 + w.rng.IntN(2) {
+			w.clients = append(w.clients, newClient(w, len(w.clients), i))
+		}
+	}
+	w.trace("world of seed %d: %d replicas, delay %d ms, jitter %d ms, patience %d ms", w.cfg.Seed, replicas, w.delay/ms, w.jitter/ms, w.patience)
+}
+
+// make makes the machines of a primary, of its replicas, and some more.
+func (w *world) make(replicas, more int) {
 	w.record = catalog.Database{ID: 7, Name: "sim", HashSeed: 99, Epoch: 1, Revision: 1}
 	w.record.Limits.ReadYourWrite = w.patience
-	for i := range replicas + 2 { // the last is of a region that may be added
+	for i := range 1 + replicas + more {
 		m := &machine{w: w, index: i, id: fmt.Sprintf("n%d", i), region: regions[i]}
 		w.machines = append(w.machines, m)
 		if i <= replicas {
@@ -232,12 +248,6 @@ func (w *world) build() {
 	for _, m := range w.machines {
 		m.start()
 	}
-	for i := range w.machines {
-		for range 2 + w.rng.IntN(2) {
-			w.clients = append(w.clients, newClient(w, len(w.clients), i))
-		}
-	}
-	w.trace("world of seed %d: %d replicas, delay %d ms, jitter %d ms, patience %d ms", w.cfg.Seed, replicas, w.delay/ms, w.jitter/ms, w.patience)
 }
 
 func (w *world) addCopy(m *machine) {
