@@ -19,7 +19,7 @@ import (
 func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	t := s.tenant
 	switch {
-	case s.track.InFlight() >= mostInFlight, s.owed >= mostOwed, s.track.Busy() && waitsForReplies(row):
+	case s.track.Queued() >= mostQueued, s.owed >= mostOwed, s.track.Busy() && waitsForReplies(row):
 		return false
 	case row.Read != nil:
 		if t.Ready() && s.track.ReadHere(t.Engine.Position()) {
@@ -42,12 +42,12 @@ func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	return true
 }
 
-// mostInFlight and mostOwed bound how many commands of one connection the
-// primary may owe an answer to, and how many bytes of them are kept for being
-// sent again. One command more is always taken.
+// mostQueued and mostOwed bound how many replies of one connection may have
+// yet to leave, and how many bytes of commands are kept for being sent again.
+// One command more is always taken.
 const (
-	mostInFlight = 4096
-	mostOwed     = 8 << 20
+	mostQueued = 4096
+	mostOwed   = 8 << 20
 )
 
 // waitsForReplies reports whether a command about the connection can't be

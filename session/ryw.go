@@ -84,6 +84,9 @@ func (t *Tracker) Busy() bool { return len(t.queue) > 0 }
 // InFlight is how many commands the primary has not answered.
 func (t *Tracker) InFlight() int { return t.inFlight }
 
+// Queued is how many replies have yet to leave.
+func (t *Tracker) Queued() int { return len(t.queue) }
+
 // Send says that a command is sent to the primary now, and numbers it.
 func (t *Tracker) Send(what Sent, now int64) (req uint32) {
 	t.nextReq++

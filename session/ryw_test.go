@@ -171,6 +171,9 @@ func FuzzFrames(f *testing.F) {
 	f.Add(appendInterested(nil, 1, []byte("channel"), 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := parseRequest(b); err == nil {
+			if r.db < 0 || r.db >= 16 || len(r.argvs) == 0 {
+				t.Errorf("%x is a request of %d commands in database %d", b, len(r.argvs), r.db)
+			}
 			again, err := parseRequest(r.append(nil, r.argvs...))
 			if err != nil || len(again.argvs) != len(r.argvs) || len(again.watches) != len(r.watches) {
 				t.Errorf("%x reads differently the second time: %v", b, err)

@@ -6,6 +6,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/command"
+	"vecino/keyspace"
 	"vecino/link"
 )
 
@@ -147,6 +148,9 @@ func parseRequest(b []byte) (r request, err error) {
 		if in.bad {
 			return r, errForward
 		}
+		if head[0] >= keyspace.Databases {
+			return r, errForward
+		}
 		r.watches = append(r.watches, watch{db: int(head[0]), state: watched(head[1]), since: position(head[2:]), key: in.word()})
 	}
 	for range in.count() {
@@ -160,7 +164,7 @@ func parseRequest(b []byte) (r request, err error) {
 		}
 		r.argvs = append(r.argvs, argv)
 	}
-	if in.bad || len(r.argvs) == 0 {
+	if in.bad || len(r.argvs) == 0 || len(r.argvs) > 1 && r.flags&flagExec == 0 || r.db >= keyspace.Databases {
 		return r, errForward
 	}
 	return r, nil
@@ -191,7 +195,7 @@ func parsePublish(b []byte) (kind command.Channel, channel, message []byte, err 
 	in := reader{b: b}
 	k := in.take(1)
 	channel = in.word()
-	if in.bad {
+	if in.bad || k[0] > byte(command.ShardChannel) {
 		return 0, nil, nil, errForward
 	}
 	return command.Channel(k[0]), channel, in.b, nil
