@@ -57,7 +57,7 @@ type Counters struct {
 	ForwardedReads  uint64
 	ForwardedWrites uint64
 	Held            uint64 // write replies that had to wait for their entries
-	ReleasedLate    uint64 // of those, released before the entries came
+	ReleasedLate    uint64 // write replies that left before their entries came
 	Failed          uint64 // commands that the primary didn't answer in time
 }
 
