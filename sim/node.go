@@ -502,6 +502,9 @@ func (p *process) applyAgain(raw []byte) {
 // look counts what a frame tells about the world.
 func (p *process) look(node string, s sent) {
 	w := p.w
+	if w.observe != nil {
+		w.observe(p, s)
+	}
 	switch s.kind {
 	case forward:
 		id := requestOf(s.bytes)

@@ -118,7 +118,8 @@ type world struct {
 	record   catalog.Database
 	log      *slog.Logger
 
-	calm     bool // no more faults
+	calm     bool                     // no more faults
+	observe  func(p *process, s sent) // hears of frames before their tenant, in scenarios
 	commands int
 
 	// What this seed's world is like.
