@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,27 @@ func TestRestartBringsEverythingBackFromCheckpointAndJournal(t *testing.T) {
 		cl = db.client("mad")
 		cl.want(`"value of 600"`, "GET", "s600")
 		cl.fill(700, 720)
+	}
+}
+
+func TestJournalThatIsGoneIsNoticed(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	n := c.nodes["mad"]
+	db.client("mad").fill(0, 10)
+	if err := n.saver.save(context.Background(), n.find(db.id)); err != nil {
+		t.Fatal(err)
+	}
+	c.stop("mad")
+	if err := os.RemoveAll(n.journalDir(n.shardOf(db.id).index)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Start(n.cfg)
+	if err == nil {
+		again.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "put the journal") {
+		t.Errorf("started without its journal: %v", err)
 	}
 }
 

@@ -38,6 +38,12 @@ func (n *Node) recover() error {
 		if err := s.replay(); err != nil {
 			return fmt.Errorf("recover shard %d: %w", s.index, err)
 		}
+		for id, r := range s.recovered {
+			if tail := s.journal.Tail(); r.from > tail {
+				return fmt.Errorf("recover database %d: its checkpoint was made at offset %d of a journal that ends at %d: put the journal in %s back, or remove %s to begin anew",
+					id, r.from, tail, n.journalDir(s.index), n.cfg.State)
+			}
+		}
 	}
 	return nil
 }

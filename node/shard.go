@@ -165,7 +165,9 @@ func (s *shard) newTenant(rec catalog.Database) *session.Tenant {
 	if r == nil {
 		r = &recovered{db: s.newEngine(rec.ID, rec.HashSeed)}
 	}
-	return session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0, &s.scratch)
+	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0, &s.scratch)
+	t.Lost = r.lost != nil
+	return t
 }
 
 func (s *shard) newEngine(id catalog.ID, seed uint64) *engine.DB {
