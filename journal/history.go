@@ -75,9 +75,6 @@ const markEvery = 1 << 20
 // place returns where in the file an offset is.
 func (s *segment) place(off Offset) int64 { return headerBytes + int64(off-s.record.start) }
 
-// offset is the inverse of place.
-func (s *segment) offset(pos int64) Offset { return s.record.start + Offset(pos-headerBytes) }
-
 // mark remembers that a frame begins at off.
 func (s *segment) mark(off Offset) {
 	if n := len(s.marks); n == 0 || off-s.marks[n-1] >= markEvery {

@@ -13,16 +13,15 @@ import (
 
 // refusals counts connections that were refused, by reason.
 type refusals struct {
-	stranger   atomic.Int64 // not from an edge
-	missing    atomic.Int64 // no header
-	malformed  atomic.Int64
-	oversized  atomic.Int64
-	family     atomic.Int64 // not TCP over IPv6
-	unknown    atomic.Int64 // no database has the destination address
-	foreign    atomic.Int64 // source and destination are of different networks
-	slow       atomic.Int64 // no whole header in time
-	health     atomic.Int64 // LOCAL: an edge that only looks
-	tooManyFor atomic.Int64
+	stranger  atomic.Int64 // not from an edge
+	missing   atomic.Int64 // no header
+	malformed atomic.Int64
+	oversized atomic.Int64
+	family    atomic.Int64 // not TCP over IPv6
+	unknown   atomic.Int64 // no database has the destination address
+	foreign   atomic.Int64 // source and destination are of different networks
+	slow      atomic.Int64 // no whole header in time
+	health    atomic.Int64 // LOCAL: an edge that only looks
 }
 
 // headerPatience is how long a header may take to arrive.

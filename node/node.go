@@ -132,7 +132,6 @@ type Node struct {
 	nextConn atomic.Int64
 	refused  refusals
 	accepted atomic.Int64
-	err      atomic.Pointer[error]
 }
 
 // placed is a tenant and the shard that it is pinned to.

@@ -23,7 +23,6 @@ func (t *Tenant) Time() time.Time { return t.Clock.Now() }
 // section is one part of INFO.
 type section struct {
 	name  string
-	extra bool // only when asked for by name, or by "everything"
 	write func(t *Tenant, w *infoWriter)
 }
 

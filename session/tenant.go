@@ -310,7 +310,7 @@ func (t *Tenant) LinkDown(node string) {
 }
 
 // Tick lets time pass, some ten times a second: keys expire, and whoever got
-// no answer asks again. It reports whether it wants to be called.
+// no answer asks again.
 func (t *Tenant) Tick() {
 	now := t.Now()
 	t.Engine.Lock()

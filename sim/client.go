@@ -36,7 +36,6 @@ type conn struct {
 
 	in     []byte
 	out    []byte
-	inData bool
 	paused bool
 	marked bool
 	ending bool // closes when out has left

@@ -648,8 +648,7 @@ func (p *process) save() {
 
 // logHandler takes what the service logs into the trace.
 type logHandler struct {
-	w     *world
-	attrs []slog.Attr
+	w *world
 }
 
 func (h *logHandler) Enabled(context.Context, slog.Level) bool { return true }

@@ -24,7 +24,6 @@ type oracle struct {
 	head      uint64
 	committed uint64
 	history   map[string][]version
-	started   bool
 }
 
 type version struct {

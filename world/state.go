@@ -9,10 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 
+	"vecino/internal/dirlock"
 	"vecino/region"
 )
 
@@ -131,25 +130,11 @@ func (e *RunningError) Error() string {
 		e.State, e.PID, flag, flag, e.PID)
 }
 
-// lockState makes sure that one World at a time has a state. The kernel lets
-// go of the lock when its holder dies.
-func lockState(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the state: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer f.Close()
-		if err != syscall.EWOULDBLOCK {
-			return nil, fmt.Errorf("lock the state: %w", err)
-		}
-		b := make([]byte, 32)
-		n, _ := f.Read(b)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+// lockState makes sure that one World at a time has a state.
+func lockState(dir string) (*dirlock.Lock, error) {
+	lock, pid, err := dirlock.Take(dir)
+	if errors.Is(err, dirlock.ErrHeld) {
 		return nil, &RunningError{dir, pid}
 	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
-	}
-	return f, err
+	return lock, err
 }

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"vecino/api"
+	"vecino/internal/dirlock"
 	"vecino/region"
 )
 
@@ -79,7 +80,7 @@ const (
 type World struct {
 	cfg     Config
 	record  record
-	lock    *os.File
+	lock    *dirlock.Lock
 	claims  []net.Listener
 	spawner *spawner
 	alive   *os.File // the end of the pipe that closes when this process dies

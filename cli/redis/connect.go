@@ -40,11 +40,9 @@ status is this command's.`,
 		if err != nil {
 			return fmt.Errorf("redis-cli is not installed; any Redis client will do with the URL from `vecino redis status`")
 		}
-		rest := v.args
+		var rest []string // for redis-cli
 		if n := cmd.ArgsLenAtDash(); n >= 0 {
 			v.args, rest = v.args[:n], v.args[n:]
-		} else {
-			rest = nil
 		}
 		u, err := v.endpoint(org, region)
 		if err != nil {

@@ -35,7 +35,7 @@ func Take(dir string) (l *Lock, pid int, err error) {
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 		return nil, pid, fmt.Errorf("%s: %w (pid %d)", dir, ErrHeld, pid)
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
 	}
 	if err != nil {
