@@ -60,6 +60,7 @@ type Conn struct {
 	blocked    bool // the kernel takes no more; told when it does
 	throttled  bool // not read because its client doesn't read
 	finished   bool // the peer sends no more, and the end of what it sent has been seen
+	corked     bool // what is in Out stays there
 	flushFirst bool // close when all is sent
 	deaf       bool // the poller is to be silent about input
 	awaited    bool // the poller is to tell when the kernel takes more
@@ -154,6 +155,31 @@ func (c *Conn) Resume() {
 	}
 }
 
+// Cork keeps what is in Out, and what is appended, from being sent until Uncork:
+// something must be on disk before the client hears of it. Nor is input offered
+// meanwhile, so replies keep their order and no more gather than one batch made.
+// A peer that breaks the connection is noticed all the same. Cork beside Pause or
+// Hold: each is ended by its own.
+func (c *Conn) Cork() { c.corked = true }
+
+// Uncork ends Cork: Out is sent in this batch.
+func (c *Conn) Uncork() {
+	if !c.corked {
+		return
+	}
+	c.corked = false
+	if c.state >= closing {
+		return
+	}
+	if c.OutPending() > 0 || c.flushFirst {
+		c.markDirty()
+	}
+	if c.state == open {
+		c.Again()
+		c.listen()
+	}
+}
+
 // Again has the input that Data leaves offered again in the next batch, though no
 // more has come: for a handler that has had its share of this one.
 func (c *Conn) Again() {
@@ -226,7 +252,7 @@ func (c *Conn) fail(err error) {
 
 // deafTo tells whether input is to stay where it is.
 func (c *Conn) deafTo() bool {
-	return c.pausing != running || c.throttled || c.flushFirst || c.finished
+	return c.pausing != running || c.corked || c.throttled || c.flushFirst || c.finished
 }
 
 // readable handles input, or the peer's end. Pausing costs no system call if
@@ -401,7 +427,7 @@ func (c *Conn) write() {
 	if c.state >= closing {
 		return
 	}
-	if c.blocked {
+	if c.blocked || c.corked {
 		c.judge()
 		return
 	}
