@@ -15,6 +15,10 @@ type Parser struct {
 	// the server keep much for it.
 	Unauthenticated bool
 
+	// MaxRequest is the longest request in bytes, as it is on the wire; 0 is no
+	// limit. A longer one isn't gathered but swallowed as it comes; see Next.
+	MaxRequest int
+
 	// The rest is where the parser was in an incomplete command. It is all
 	// zero between commands, and while all commands come whole.
 	pos     int    // start of the line or of the bulk string it waits for
@@ -22,6 +26,11 @@ type Parser struct {
 	bulk    int    // length of the bulk string at pos, plus one; 0 while it waits for its length line
 	scanned int    // an inline command or length line has no end before this
 	spans   []span // the arguments found
+
+	// Of a request that is being swallowed. args counts as above.
+	swallowed int64 // how much of it Next has let go; 0 while none is
+	payload   int   // bytes of the bulk string it is in, still to come; 0 at a length line
+	refused   int64 // the length of one that has come to its end; see Refused
 }
 
 // span is an argument as offsets, which stay right when the caller moves the bytes.
@@ -41,11 +50,18 @@ const spansKept = 64
 //     comes whole.
 //   - err is a ProtocolError: answer with it and close.
 //
+// Of a request that is longer than MaxRequest, and that isn't all in buf, Next
+// returns what there is as a command without arguments, piece by piece, so
+// that nobody has to keep it. With the last piece Refused tells its length.
+//
 // An argument of an inline command that had quotes is a copy and doesn't alias buf.
 func (p *Parser) Next(buf []byte, argv [][]byte) (args [][]byte, n int, err error) {
 	argv = argv[:0]
 	if len(buf) == 0 {
 		return argv, 0, nil
+	}
+	if p.swallowed > 0 {
+		return p.swallow(buf, argv)
 	}
 	if buf[0] != '*' {
 		return p.inline(buf, argv)
@@ -62,6 +78,7 @@ func (p *Parser) Next(buf []byte, argv [][]byte) (args [][]byte, n int, err erro
 // Reset forgets an incomplete command.
 func (p *Parser) Reset() {
 	p.pos, p.args, p.bulk, p.scanned = 0, 0, 0, 0
+	p.swallowed, p.payload = 0, 0
 	if cap(p.spans) > spansKept {
 		p.spans = nil
 	}
@@ -156,17 +173,14 @@ func (p *Parser) pieces(buf []byte, argv [][]byte) ([][]byte, int, error) {
 			if err != nil || next == 0 {
 				return argv, 0, err
 			}
-			if buf[p.pos] != '$' {
-				return argv, 0, expectedBulk(buf[p.pos])
+			n, err := p.bulkLength(line, buf[p.pos])
+			if err != nil {
+				return argv, 0, err
 			}
-			n, ok := ParseInt(line[1:])
-			if !ok || n < 0 || n > int64(p.maxBulk()) {
-				if ok && p.Unauthenticated && n > unauthenticatedBulk && n <= int64(limit(p.MaxBulk, DefaultMaxBulk)) {
-					return argv, 0, errUnauthBulk
-				}
-				return argv, 0, errBulkLength
+			p.pos, p.bulk = next, n+1
+			if p.MaxRequest > 0 && p.Need() > p.MaxRequest {
+				return p.refuse(buf, argv)
 			}
-			p.pos, p.bulk = next, int(n)+1
 		}
 		end := p.pos + p.bulk - 1
 		if end+2 > len(buf) {
@@ -182,6 +196,21 @@ func (p *Parser) pieces(buf []byte, argv [][]byte) ([][]byte, int, error) {
 	n := p.pos
 	p.Reset()
 	return argv, n, nil
+}
+
+// bulkLength reads the length line of a bulk string, which starts with first.
+func (p *Parser) bulkLength(line []byte, first byte) (int, error) {
+	if first != '$' {
+		return 0, expectedBulk(first)
+	}
+	n, ok := ParseInt(line[1:])
+	if !ok || n < 0 || n > int64(p.maxBulk()) {
+		if ok && p.Unauthenticated && n > unauthenticatedBulk && n <= int64(limit(p.MaxBulk, DefaultMaxBulk)) {
+			return 0, errUnauthBulk
+		}
+		return 0, errBulkLength
+	}
+	return int(n), nil
 }
 
 // line finds the line that starts at buf[start:]: without its end, and where
