@@ -65,6 +65,7 @@ type Limits struct {
 	DataBytes     int64 `json:"data_bytes"`
 	RequestBytes  int64 `json:"request_bytes"`
 	RecordBytes   int64 `json:"record_bytes"`
+	KeyBytes      int64 `json:"key_bytes"`
 	CommandsPerS  int64 `json:"commands_per_s"`
 	Connections   int64 `json:"connections"`
 	ReadYourWrite int64 `json:"ryw_wait_ms"` // how long a write's reply is held for its entry; -1: never

@@ -33,7 +33,6 @@ const (
 	ErrNoAuth    = Error("NOAUTH Authentication required.")
 	ErrWrongPass = Error("WRONGPASS invalid username-password pair or user is disabled.")
 	ErrNoProto   = Error("NOPROTO unsupported protocol version")
-	ErrFull      = Error("ERR DB capacity quota exceeded")
 
 	ErrNestedMulti    = Error("ERR MULTI calls can not be nested")
 	ErrExecNoMulti    = Error("ERR EXEC without MULTI")
@@ -41,6 +40,23 @@ const (
 	ErrWatchInMulti   = Error("ERR WATCH inside MULTI is not allowed")
 	ErrExecAbort      = Error("EXECABORT Transaction discarded because of previous errors.")
 )
+
+// Of what a plan allows. docs/limits.md says what is counted.
+const (
+	ErrFull        = Error("ERR DB capacity quota exceeded")
+	ErrRecord      = Error("ERR max single record size exceeded")
+	ErrConnections = Error("ERR max concurrent connections exceeded")
+)
+
+// RequestTooLong refuses a request, or a transaction, for its length.
+func RequestTooLong(limit, actual int64) error {
+	return Error(fmt.Sprintf("ERR max request size exceeded. Limit: %d bytes, Actual: %d bytes. See docs/limits.md for details", limit, actual))
+}
+
+// KeyTooLong refuses a command for the length of a key.
+func KeyTooLong(limit, actual int64) error {
+	return Error(fmt.Sprintf("ERR max key size exceeded. Limit: %d bytes, Actual: %d bytes", limit, actual))
+}
 
 // Of hashes, lists, sets and sorted sets.
 const (

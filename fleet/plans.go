@@ -11,11 +11,12 @@ const (
 	gb = 1 << 30
 )
 
-// What all plans share: the longest a write's reply is held for its entry, and
-// the sustained rate.
+// What all plans share: the longest a write's reply is held for its entry, the
+// sustained rate, and the longest key.
 const (
 	rywWaitMS    = 500
 	commandsPerS = 10_000
+	keyBytes     = 32 << 10
 )
 
 // plans, cheapest first. Data, connection and request limits of Free are
@@ -33,7 +34,7 @@ var plans = []api.Plan{
 
 func limits(data, request, record, connections int64) api.Limits {
 	return api.Limits{
-		DataBytes: data, RequestBytes: request, RecordBytes: record,
+		DataBytes: data, RequestBytes: request, RecordBytes: record, KeyBytes: keyBytes,
 		CommandsPerS: commandsPerS, Connections: connections, ReadYourWrite: rywWaitMS,
 	}
 }

@@ -139,6 +139,23 @@ func AppendCommandBytes(dst []byte, args ...[]byte) []byte {
 	return dst
 }
 
+// CommandLen is how many bytes AppendCommandBytes appends.
+func CommandLen(args [][]byte) int {
+	n := headerLen(len(args))
+	for _, arg := range args {
+		n += headerLen(len(arg)) + len(arg) + 2
+	}
+	return n
+}
+
+func headerLen(n int) int {
+	digits := 1
+	for ; n >= 10; n /= 10 {
+		digits++
+	}
+	return 1 + digits + 2
+}
+
 // appendHeader appends a type byte, a number and the end of the line.
 func appendHeader(dst []byte, kind byte, n int64) []byte {
 	if 0 <= n && n < 10 {

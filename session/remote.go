@@ -173,6 +173,9 @@ func (rm *remote) run(r *request) {
 		return
 	}
 	row, err := command.Resolve(r.argvs[0])
+	if err == nil {
+		err = t.quota.checkForwarded(row, r.argvs[0], new(int64))
+	}
 	if err != nil {
 		out.Error(command.Reply(err))
 		rm.answer(r.req, out.Buf)
@@ -198,8 +201,12 @@ func (rm *remote) exec(r *request, req *engine.Request) {
 		}
 	}
 	queued := make([]engine.Queued, 0, len(r.argvs))
+	size := int64(0)
 	for _, argv := range r.argvs {
 		row, err := command.Resolve(argv)
+		if err == nil {
+			err = rm.tenant.quota.checkForwarded(row, argv, &size)
+		}
 		if err != nil {
 			req.Out.Error(command.Reply(command.ErrExecAbort))
 			return

@@ -40,6 +40,8 @@ type Session struct {
 	inData   bool // Data is running: replies go to out
 	inExec   bool
 	barrier  bool // the next command waits until the replies before it have left
+	metered  bool // the next command waits for its turn in the meter's line
+	share    int  // tokens of the meter that are for this connection
 	name     string
 	libName  string
 	libVer   string
@@ -70,8 +72,11 @@ type Session struct {
 type transaction struct {
 	queued  []engine.Queued
 	aborted bool
-	bytes   int
+	bytes   int64 // of the commands queued, as they came
 }
+
+// abort says that EXEC will fail. Nothing is kept for it any more.
+func (m *transaction) abort() { m.aborted, m.queued = true, nil }
 
 // outgoing is a request that may have to be sent again.
 type outgoing struct {
@@ -92,7 +97,8 @@ const (
 
 // Open makes the session of a connection that is on the tenant's loop, and
 // takes its input from now on. client is its address as a PROXY header told
-// it; if that isn't valid, the connection's own counts.
+// it; if that isn't valid, the connection's own counts. Where there are too many
+// the session is one that has answered with that and ends.
 func Open(t *Tenant, conn *loop.Conn, id int64, client netip.AddrPort) *Session {
 	return OpenOn(t, loopConn{conn}, id, client)
 }
@@ -108,11 +114,18 @@ func OpenOn(t *Tenant, conn Conn, id int64, client netip.AddrPort) *Session {
 		s.track.Patience = defaultPatience
 	}
 	s.listener.Open(&t.hub, s)
+	if !t.room() {
+		s.quit = true
+		conn.Send(errorReply(command.ErrConnections))
+		conn.CloseAfterFlush()
+		return s
+	}
+	t.total++
+	s.parser.MaxRequest = int(t.record.Limits.RequestBytes)
 	if t.sessions == nil {
 		t.sessions = make(map[int64]*Session)
 	}
 	t.sessions[id] = s
-	t.total++
 	return s
 }
 
@@ -130,6 +143,7 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	s.out.Buf, s.inData = out, true
 	now := t.Now()
 	s.active = now
+	t.quota.meter.fill(now)
 	b := t.scratch
 	for used < len(in) && !s.stopped() {
 		n, err := b.parse(s, in[used:])
@@ -149,12 +163,13 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	}
 	out = s.out.Buf
 	s.out.Buf, s.inData = nil, false
+	t.quota.meter.ended(s)
 	t.Engine.Unlock()
 	t.markDirty()
 	switch {
 	case s.quit && !s.track.Busy():
 		conn.CloseAfterFlush()
-	case s.quit, s.barrier:
+	case s.quit, s.barrier, s.metered:
 		conn.Hold()
 	case s.parked != nil:
 		conn.Pause()
@@ -163,7 +178,7 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 }
 
 // stopped reports whether commands that follow have to wait.
-func (s *Session) stopped() bool { return s.quit || s.barrier || s.parked != nil }
+func (s *Session) stopped() bool { return s.quit || s.barrier || s.metered || s.parked != nil }
 
 // Scratch is where the commands of a batch are kept, one for each loop.
 type Scratch struct {
@@ -174,8 +189,9 @@ type Scratch struct {
 
 // parsed is one command of a batch.
 type parsed struct {
-	from, to int // its words
-	end      int // where it ends in the input
+	from, to int   // its words
+	end      int   // where it ends in the input
+	refused  int64 // its length, when it was too long to be gathered
 }
 
 // batchSize is how many commands of a pipeline are looked at together. Their
@@ -200,7 +216,18 @@ func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
 		} else {
 			b.words = b.words[:from+len(words)]
 		}
-		b.cmds = append(b.cmds, parsed{from, len(b.words), at})
+		b.cmds = append(b.cmds, parsed{from: from, to: len(b.words), end: at})
+		if len(words) == 0 {
+			last := &b.cmds[len(b.cmds)-1]
+			if last.refused = s.parser.Refused(); last.refused+s.parser.Swallowed() > 0 {
+				if s.parser.Swallowed() > absurdRequest {
+					err = command.RequestTooLong(s.tenant.quota.request, s.parser.Swallowed())
+				}
+				// A batch ends with what is swallowed, so that it need never
+				// be offered again.
+				return len(b.cmds), err
+			}
+		}
 		if s.parser.Unauthenticated {
 			break // what follows may be parsed by other rules
 		}
@@ -220,27 +247,43 @@ func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
 // run runs the commands of a batch and moves used behind the last that was
 // run. It reports false if some were left.
 func (b *Scratch) run(s *Session, now int64, used *int) bool {
-	start := *used
+	start, begin := *used, 0
+	meter := &s.tenant.quota.meter
 	for _, c := range b.cmds {
-		if s.stopped() {
+		switch {
+		case s.stopped():
 			return false
-		}
-		if c.to > c.from && !s.command(b.words[c.from:c.to:c.to], now) {
+		case c.refused > 0:
+			s.refuseRequest(c.refused)
+		case c.to == c.from:
+		case !meter.admit(s):
+			return false
+		case !s.command(b.words[c.from:c.to:c.to], c.end-begin, now):
+			meter.takeBack()
 			s.barrier = true
 			return false
 		}
-		*used = start + c.end
+		begin = c.end
+		*used = start + begin
 	}
 	return true
 }
 
-// command runs one command, or sends it to where it is run. It reports false
+// absurdRequest is how much of a request is swallowed before the connection is
+// closed. Without a limit Redis, too, closes one that sends so much.
+const absurdRequest = 1 << 30
+
+// command runs one command of size bytes, or sends it to where it is run. It reports false
 // for a command that must be offered again when the replies before it have
 // left.
-func (s *Session) command(argv [][]byte, now int64) bool {
+func (s *Session) command(argv [][]byte, size int, now int64) bool {
 	row, err := command.Resolve(argv)
 	if err == nil {
 		err = s.allowed(row)
+	}
+	queues := s.multi != nil && err == nil && !row.Has(command.Immediate)
+	if err == nil {
+		err = s.withinQuota(row, argv, int64(size), queues)
 	}
 	if err != nil {
 		switch {
@@ -248,13 +291,13 @@ func (s *Session) command(argv [][]byte, now int64) bool {
 			s.multi, s.watches = nil, nil
 			err = command.ExecRefused(err)
 		case s.multi != nil:
-			s.multi.aborted = true
+			s.multi.abort()
 		}
-		s.answer(func(out *resp.Writer) { out.Error(command.Reply(err)) })
+		s.deny(err)
 		return true
 	}
 	s.lastRow = row
-	if s.multi != nil && !row.Has(command.Immediate) {
+	if queues {
 		s.queue(row, argv)
 		return true
 	}
@@ -353,6 +396,10 @@ func (s *Session) Deliver(m *pubsub.Message) {
 
 // queue keeps a command for EXEC.
 func (s *Session) queue(row *command.Row, argv [][]byte) {
+	if s.multi.aborted { // EXEC won't ask for it
+		s.answer(func(out *resp.Writer) { out.Simple("QUEUED") })
+		return
+	}
 	kept := make([][]byte, len(argv))
 	size := 0
 	for _, word := range argv {
@@ -364,7 +411,6 @@ func (s *Session) queue(row *command.Row, argv [][]byte) {
 		words = append(words, word...)
 		kept[i] = words[from:len(words):len(words)]
 	}
-	s.multi.bytes += size
 	s.multi.queued = append(s.multi.queued, engine.Queued{Row: row, Argv: kept})
 	s.answer(func(out *resp.Writer) { out.Simple("QUEUED") })
 }
@@ -375,6 +421,7 @@ func (s *Session) Closed(_ *loop.Conn, _ error) {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	delete(t.sessions, s.id)
+	t.quota.meter.leave(s)
 	s.listener.Close()
 	s.unpark()
 	for _, timer := range []Timer{s.patience, s.overdue} {

@@ -96,6 +96,7 @@ type Tenant struct {
 	waits    []*replicaWait
 
 	dirty    bool
+	quota    quota
 	counters Counters
 	total    uint64 // connections ever
 	lag      int64  // of the last entry applied, in ms
@@ -121,6 +122,7 @@ func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catal
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
 	t.record = rec
+	t.quota.setLimits(rec.Limits, t)
 	t.hub.OnChange = t.tellInterest
 	return t
 }
@@ -166,6 +168,7 @@ func (t *Tenant) Lag() int64 {
 // Update takes a new record from the catalog.
 func (t *Tenant) Update(rec catalog.Database) {
 	t.record = rec
+	t.quota.setLimits(rec.Limits, t)
 	t.Engine.SetLimits(rec.Limits, rec.Eviction)
 	primary := rec.PrimaryCopy()
 	if primary == nil {
@@ -316,6 +319,7 @@ func (t *Tenant) Tick() {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	t.forgetRemotes(now)
+	t.quota.meter.tick(now)
 	if t.feed == nil {
 		if _, up := t.Host.Up(t.follower.Primary()); up {
 			t.follower.Tick(now, t.Host)
@@ -465,6 +469,7 @@ func (t *Tenant) Close() {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	t.disconnect()
+	t.quota.meter.stop()
 	for _, rm := range t.remotesOf("") {
 		t.dropRemote(rm)
 	}
