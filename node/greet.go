@@ -105,10 +105,15 @@ func (g *greeter) Data(c *loop.Conn, in []byte) (used int) {
 		c.Close()
 		return len(in)
 	}
-	c.SetHandler(&arrival{node: g.node, to: p, client: h.Source})
+	a := &arrival{node: g.node, to: p, client: h.Source}
+	c.SetHandler(a)
 	if p.shard.loop != c.Loop() {
 		c.Move(p.shard.loop)
-	} else if n < len(in) {
+		c.Post(func() { a.open(c) })
+		return n
+	}
+	a.open(c)
+	if n < len(in) {
 		c.Again()
 	}
 	return n
@@ -152,24 +157,41 @@ func (n *Node) refuse(err error) {
 }
 
 // arrival is a connection whose tenant is known, on its way to the tenant's
-// loop. Its first bytes make the session.
+// loop. There it becomes a session, before it has said anything: also one that
+// never does counts as a connection of its database.
 type arrival struct {
 	node   *Node
 	to     *placed
 	client netip.AddrPort // as the header says
 }
 
-// Data opens the session and lets it have the bytes.
-func (a *arrival) Data(c *loop.Conn, in []byte) (used int) {
+// Opened is called where there is no header to wait for. See loop.Opener.
+func (a *arrival) Opened(c *loop.Conn) { a.open(c) }
+
+// open makes the session of a connection that is on its tenant's loop, unless
+// it has one, and returns it. It is nil when the tenant isn't here any more.
+func (a *arrival) open(c *loop.Conn) *session.Session {
+	if c.Closed() || c.Handler() != loop.Handler(a) {
+		return nil
+	}
 	if a.node.find(a.to.Engine.ID()) != a.to {
 		c.Close()
-		return len(in)
+		return nil
 	}
 	a.node.accepted.Add(1)
 	s := session.Open(a.to.Tenant, c, a.node.nextConn.Add(1), a.client)
 	c.SetHandler(s)
-	return s.Data(c, in)
+	return s
 }
 
-// Closed is called when the client went before it said anything.
+// Data opens the session, if it comes before its turn to be, and lets it have
+// the bytes.
+func (a *arrival) Data(c *loop.Conn, in []byte) (used int) {
+	if s := a.open(c); s != nil {
+		return s.Data(c, in)
+	}
+	return len(in)
+}
+
+// Closed is called when the client went before there was a session.
 func (a *arrival) Closed(*loop.Conn, error) {}
