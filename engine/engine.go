@@ -85,6 +85,9 @@ type Stats struct {
 	Errors      uint64
 	EntryBytes  uint64
 	CommandTime int64
+
+	Full         uint64 // commands refused because the database is full
+	LargeRecords uint64 // because a value would become too large
 }
 
 // New makes an empty database, as it is before its first write.
@@ -178,6 +181,12 @@ var elsewhere = &Parked{gone: true}
 // fail takes back what a handler wrote and answers with its error.
 func (db *DB) fail(out *resp.Writer, start int, err error) {
 	db.stats.Errors++
+	switch err {
+	case command.ErrFull:
+		db.stats.Full++
+	case command.ErrRecord:
+		db.stats.LargeRecords++
+	}
 	out.Buf = out.Buf[:start]
 	out.Error(command.Reply(err))
 }

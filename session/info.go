@@ -36,6 +36,7 @@ var sections = []section{
 	{name: "CPU", write: func(*Tenant, *infoWriter) {}},
 	{name: "Cluster", write: func(_ *Tenant, w *infoWriter) { w.put("cluster_enabled", 0) }},
 	{name: "Keyspace", write: (*Tenant).infoKeyspace},
+	{name: "Quotas", write: (*Tenant).infoQuotas},
 	{name: "Vecino", write: (*Tenant).infoVecino},
 }
 
@@ -142,6 +143,8 @@ func (t *Tenant) infoStats(w *infoWriter) {
 	s, ks := t.Engine.Stats(), t.Engine.Keyspace().Stats
 	w.put("total_connections_received", t.total)
 	w.put("total_commands_processed", s.Commands)
+	w.put("instantaneous_ops_per_sec", t.quota.meter.perS)
+	w.put("rejected_connections", t.quota.counts.Connections)
 	w.put("total_error_replies", s.Errors)
 	w.put("expired_keys", ks.Expired)
 	w.put("evicted_keys", ks.Evicted)
@@ -176,6 +179,33 @@ func (t *Tenant) infoKeyspace(w *infoWriter) {
 			fmt.Fprintf(w, "db%d:keys=%d,expires=%d,avg_ttl=0\r\n", db, n, ks.Expires(db))
 		}
 	}
+}
+
+// infoQuotas is what the plan allows and how much of it is used: of the data
+// everywhere, of what concerns clients here. A limit of 0 is none. What is
+// refused for the size of the data or of a record, the primary counts.
+func (t *Tenant) infoQuotas(w *infoWriter) {
+	l, q, s := t.record.Limits, &t.quota, t.Engine.Stats()
+	if t.record.Plan != "" {
+		w.put("plan", t.record.Plan)
+	}
+	w.put("data_bytes", t.Engine.Keyspace().Used())
+	w.put("data_bytes_limit", l.DataBytes)
+	w.put("data_rejected", s.Full)
+	w.put("record_bytes_limit", l.RecordBytes)
+	w.put("record_rejected", s.LargeRecords)
+	w.put("request_bytes_limit", l.RequestBytes)
+	w.put("request_rejected", q.counts.Requests)
+	w.put("key_bytes_limit", l.KeyBytes)
+	w.put("key_rejected", q.counts.Keys)
+	w.put("commands_per_s", q.meter.perS)
+	w.put("commands_per_s_limit", l.CommandsPerS)
+	w.put("commands_delayed", q.meter.delayed)
+	w.put("connections_delayed", len(q.meter.line))
+	w.put("connections", len(t.sessions))
+	w.put("connections_limit", l.Connections)
+	w.put("connections_closed_idle", q.counts.Idle)
+	w.put("connections_rejected", q.counts.Connections)
 }
 
 // infoVecino is what Redis has no word for: where this copy is, how far it has
@@ -269,6 +299,7 @@ func (t *Tenant) ResetStats() {
 	*t.Engine.Stats() = engine.Stats{}
 	t.Engine.Keyspace().Stats = keyspace.Stats{}
 	t.counters = Counters{}
+	t.quota.counts, t.quota.meter.delayed = quotaCounts{}, 0
 	t.total = 0
 }
 
