@@ -80,11 +80,12 @@ type Database struct {
 	Plan     string     `json:"plan"`
 	Limits   Limits     `json:"limits"`
 	Eviction bool       `json:"eviction"`
-	HashSeed uint64     `json:"hash_seed"` // keys the hash table, the same on every copy so that SCAN cursors are
-	Epoch    uint32     `json:"epoch"`     // of the present primary's ownership
-	Copies   []Copy     `json:"copies"`    // the primary first
-	Made     uint64     `json:"made"`      // how many copies it ever had: the highest Generation
-	Revision int64      `json:"revision"`  // of this record; grows with every change
+	Policy   string     `json:"policy,omitempty"` // which keys are evicted, optimistic-volatile if empty
+	HashSeed uint64     `json:"hash_seed"`        // keys the hash table, the same on every copy so that SCAN cursors are
+	Epoch    uint32     `json:"epoch"`            // of the present primary's ownership
+	Copies   []Copy     `json:"copies"`           // the primary first
+	Made     uint64     `json:"made"`             // how many copies it ever had: the highest Generation
+	Revision int64      `json:"revision"`         // of this record; grows with every change
 }
 
 // PrimaryCopy returns the copy that takes the writes. Every record has one.

@@ -92,6 +92,7 @@ const (
 	ErrExpireGTLT   = Error("ERR GT and LT options at the same time are not compatible")
 	ErrIntRange     = Error("ERR value is out of range, value must between -2147483648 and 2147483647")
 	ErrSameObject   = Error("ERR source and destination objects are the same")
+	ErrLFU          = Error("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
 	ErrNoLFU        = Error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
 	ErrDecrOverflow = Error("ERR decrement would overflow")
 	ErrLCSBoth      = Error("ERR If you want both the length and indexes, please just use IDX.")

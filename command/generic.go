@@ -28,7 +28,7 @@ var genericRows = []Row{
 	{
 		Name: "TOUCH", Usage: "key [key ...]", Since: "3.2.1", Group: Generic,
 		Summary: "Looks at keys, and counts which of them there are.", Complexity: "O(N), N keys",
-		Arity: AtLeast(2), Keys: AllKeys, Traits: Fast, Read: exists,
+		Arity: AtLeast(2), Keys: AllKeys, Traits: Fast, Read: touch,
 	},
 	{
 		Name: "EXPIRE", Usage: "key seconds [NX | XX | GT | LT]", Since: "1.0.0", Group: Generic,
@@ -128,11 +128,11 @@ var genericRows = []Row{
 				Arity: Exactly(3), Keys: secondWord, Traits: Random, Read: objectNumber(1),
 			},
 			{
-				Name: "IDLETIME", Usage: "key", Since: "2.2.3", Summary: "Returns 0, as it isn't recorded when keys are used.", Complexity: "O(1)",
-				Arity: Exactly(3), Keys: secondWord, Traits: Random, Read: objectNumber(0),
+				Name: "IDLETIME", Usage: "key", Since: "2.2.3", Summary: "Returns for how many seconds a key was not used.", Complexity: "O(1)",
+				Arity: Exactly(3), Keys: secondWord, Traits: Random, Read: objectIdleTime,
 			},
 			{
-				Name: "FREQ", Usage: "key", Since: "4.0.0", Summary: "Refused, as it isn't recorded how often keys are used.", Complexity: "O(1)",
+				Name: "FREQ", Usage: "key", Since: "4.0.0", Summary: "Returns the logarithmic count of a key's uses, under an LFU policy.", Complexity: "O(1)",
 				Arity: Exactly(3), Keys: secondWord, Traits: Random, Read: objectFreq,
 			},
 			helpRow("6.2.0"),
@@ -162,6 +162,17 @@ func exists(db *keyspace.View, args *Args, out *resp.Writer) error {
 	n := int64(0)
 	for args.More() {
 		if db.Exists(args.Next()) {
+			n++
+		}
+	}
+	out.Int(n)
+	return nil
+}
+
+func touch(db *keyspace.View, args *Args, out *resp.Writer) error {
+	n := int64(0)
+	for args.More() {
+		if db.Touch(args.Next()) {
 			n++
 		}
 	}
@@ -335,7 +346,11 @@ func randomKey(db *keyspace.View, _ *Args, out *resp.Writer) error {
 }
 
 func rename(db *keyspace.Tx, args *Args, out *resp.Writer) error {
-	if !db.Rename(args.Next(), args.Next()) {
+	found, err := db.Rename(args.Next(), args.Next())
+	if err != nil {
+		return err
+	}
+	if !found {
 		return ErrNoKey
 	}
 	out.OK()
@@ -350,7 +365,9 @@ func renamenx(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	case db.Kind(to) != keyspace.None:
 		out.Int(0)
 	default:
-		db.Rename(from, to)
+		if _, err := db.Rename(from, to); err != nil {
+			return err
+		}
 		out.Int(1)
 	}
 	return nil
@@ -375,7 +392,14 @@ func copyKey(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	if home == target && string(from) == string(to) {
 		return ErrSameObject
 	}
-	if !replace && taken(db, target, to) || !db.Copy(from, target, to) {
+	copied := false
+	if replace || !taken(db, target, to) {
+		var err error
+		if copied, err = db.Copy(from, target, to); err != nil {
+			return err
+		}
+	}
+	if !copied {
 		out.Int(0)
 		return nil
 	}
@@ -391,7 +415,14 @@ func moveKey(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	if target == db.DB() {
 		return ErrSameObject
 	}
-	if taken(db, target, key) || !db.Copy(key, target, key) {
+	moved := false
+	if !taken(db, target, key) {
+		var err error
+		if moved, err = db.Copy(key, target, key); err != nil {
+			return err
+		}
+	}
+	if !moved {
 		out.Int(0)
 		return nil
 	}
@@ -409,7 +440,11 @@ func taken(db *keyspace.Tx, in int, key []byte) bool {
 }
 
 func objectEncoding(db *keyspace.View, args *Args, out *resp.Writer) error {
-	if encoding := db.Encoding(args.Next()); encoding != "" {
+	encoding, err := db.Encoding(args.Next())
+	if err != nil {
+		return err
+	}
+	if encoding != "" {
 		out.BulkString(encoding)
 	} else {
 		out.Null()
@@ -428,12 +463,30 @@ func objectNumber(n int64) func(*keyspace.View, *Args, *resp.Writer) error {
 	}
 }
 
-func objectFreq(db *keyspace.View, args *Args, out *resp.Writer) error {
-	if db.Kind(args.Next()) == keyspace.None {
+func objectIdleTime(db *keyspace.View, args *Args, out *resp.Writer) error {
+	idle, found := db.Idle(args.Next())
+	switch {
+	case !found:
 		out.Null()
-		return nil
+	case db.Keyspace().Eviction().LFU():
+		return ErrLFU
+	default:
+		out.Int(idle / 1000)
 	}
-	return ErrNoLFU
+	return nil
+}
+
+func objectFreq(db *keyspace.View, args *Args, out *resp.Writer) error {
+	count, found := db.Freq(args.Next())
+	switch {
+	case !found:
+		out.Null()
+	case !db.Keyspace().Eviction().LFU():
+		return ErrNoLFU
+	default:
+		out.Int(int64(count))
+	}
+	return nil
 }
 
 func wait(c Client, args *Args, out *resp.Writer) error {

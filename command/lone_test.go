@@ -415,7 +415,10 @@ func (c *client) Watch(keys [][]byte) error {
 
 func (c *client) changed(w watched) bool {
 	view := c.lone.ks.View(w.db, c.lone.now, c.lone.rng)
-	return c.lone.ks.ChangedSince(w.db, w.key, w.seq) || w.exists && view.Kind(w.key) == keyspace.None
+	if !w.exists {
+		return c.lone.ks.AppearedSince(w.db, w.key, w.seq)
+	}
+	return c.lone.ks.ChangedSince(w.db, w.key, w.seq) || view.Kind(w.key) == keyspace.None
 }
 
 func (c *client) Unwatch() { c.watched = nil }

@@ -463,7 +463,11 @@ func zscan(db *keyspace.View, args *Args, out *resp.Writer) error {
 	if err := args.Err(); err != nil {
 		return err
 	}
-	small := db.Encoding(key) == "listpack"
+	encoding, err := db.Encoding(key)
+	if err != nil {
+		return err
+	}
+	small := encoding == "listpack"
 	scanReply(out, func(elements *resp.Writer) (next uint64, n int) {
 		var digits [32]byte
 		next = set.Scan(cursor, scan.Count, func(member []byte, score float64) {

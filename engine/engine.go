@@ -24,6 +24,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/command"
+	"vecino/eviction"
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/resp"
@@ -63,7 +64,10 @@ type DB struct {
 	clock  int64            // time of the last entry: entries never go back in time
 	sink   Sink
 	limits catalog.Limits
-	evict  bool
+	evict  struct {
+		policy  eviction.Policy
+		samples int
+	}
 	failed error // set when a handler panicked: nothing runs any more
 
 	parked parkedSet
@@ -122,9 +126,19 @@ func (db *DB) Stats() *Stats { return &db.stats }
 // SetSink says who hears of entries from now on, nil for nobody.
 func (db *DB) SetSink(s Sink) { db.sink = s }
 
-// SetLimits says how large the database may become, and whether keys are
-// evicted when it would grow beyond.
-func (db *DB) SetLimits(l catalog.Limits, evict bool) { db.limits, db.evict = l, evict }
+// SetLimits says how large the database may become, and which keys are evicted
+// when it would grow beyond.
+func (db *DB) SetLimits(l catalog.Limits, policy eviction.Policy) {
+	db.limits, db.evict.policy = l, policy
+	db.ks.SetEviction(policy, db.evict.samples)
+}
+
+// SetSamples says of how many keys each that is evicted is chosen, 0 for the
+// usual number.
+func (db *DB) SetSamples(n int) {
+	db.evict.samples = n
+	db.ks.SetEviction(db.evict.policy, n)
+}
 
 // Err is why the database is closed, nil while it runs.
 func (db *DB) Err() error { return db.failed }
@@ -237,14 +251,18 @@ func (db *DB) begin(r *Request) (*keyspace.Tx, error) {
 	return db.ks.Begin(r.Client.DB(), r.Now, db.pos.Seq+1, db.cfg.Rand, db.parked.any()), nil
 }
 
+// evictAtOnce is how many keys one command evicts at most, so that none waits
+// long where a limit was lowered. The next go on, and so does Expire.
+const evictAtOnce = 400
+
 // admit makes room for a command that may grow the database, or refuses it.
 func (db *DB) admit(tx *keyspace.Tx, row *command.Row) error {
 	limit := db.limits.DataBytes
 	if limit == 0 || !row.Has(command.GrowsMemory) {
 		return nil
 	}
-	for db.ks.Used() >= limit {
-		if !db.evict || !tx.Evict() {
+	for n := 0; db.ks.Used() >= limit && n < evictAtOnce; n++ {
+		if !tx.Evict() {
 			return command.ErrFull
 		}
 	}
@@ -387,16 +405,26 @@ func (db *DB) guard(err *error) {
 	db.abandon()
 }
 
-// Expire deletes up to most keys whose deadline has passed, on the primary.
+// full reports whether keys are to be evicted although no command asks for
+// room, as after a limit was lowered.
+func (db *DB) full() bool {
+	limit := db.limits.DataBytes
+	return limit > 0 && db.ks.Used() > limit && db.evict.policy != eviction.NoEviction
+}
+
+// Expire deletes up to most keys whose deadline has passed, or that a full
+// database evicts, on the primary.
 func (db *DB) Expire(now int64, most int) (deleted int) {
 	next := db.ks.NextExpiry()
-	if next == 0 || next >= now || db.failed != nil || db.cfg.Log.Err() != nil {
+	if (next == 0 || next >= now) && !db.full() || db.failed != nil || db.cfg.Log.Err() != nil {
 		return 0
 	}
 	var err error // told by the log
 	defer db.guard(&err)
 	tx := db.ks.Begin(0, now, db.pos.Seq+1, db.cfg.Rand, false)
-	deleted = tx.Expire(most)
+	for deleted = tx.Expire(most); deleted < most && db.full() && tx.Evict(); {
+		deleted++
+	}
 	db.end(tx, journal.Origin{}, now)
 	return deleted
 }
@@ -422,6 +450,7 @@ func (db *DB) replay(e *journal.Entry, newer bool) (err error) {
 	if e.Seq != db.pos.Seq+1 || e.Epoch < db.pos.Epoch || e.Prev != db.hash {
 		return fmt.Errorf("%w: it has %v, the entry is %v", ErrGap, db.pos, e.Position())
 	}
+	db.ks.Tick(e.TimeMS)
 	if newer {
 		err = db.ks.ApplyNewer(e.Effects, e.Seq)
 	} else {
@@ -452,6 +481,7 @@ func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
 // with the keys of a snapshot to be loaded into the keyspace it returns.
 func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.Keyspace {
 	db.ks = keyspace.New(db.cfg.HashSeed)
+	db.ks.SetEviction(db.evict.policy, db.evict.samples)
 	db.ks.BornAt(pos.Seq)
 	db.pos, db.hash = pos, hash
 	db.clock = max(db.clock, clock)

@@ -9,6 +9,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/command"
+	"vecino/eviction"
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/resp"
@@ -287,7 +288,7 @@ func TestWaitingForSeveralKeysOneOfWhichIsOfAnotherType(t *testing.T) {
 
 func TestFullDatabaseRefusesGrowthAndNothingElse(t *testing.T) {
 	b := open(t)
-	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, false)
+	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, eviction.NoEviction)
 	value := strings.Repeat("x", 1000)
 	full := ""
 	for i := range 100 {
@@ -307,7 +308,7 @@ func TestFullDatabaseRefusesGrowthAndNothingElse(t *testing.T) {
 
 func TestFullDatabaseEvictsWhereThatIsWanted(t *testing.T) {
 	b := open(t)
-	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, true)
+	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, eviction.OptimisticVolatile)
 	value := strings.Repeat("x", 1000)
 	for i := range 10 {
 		b.want("+OK ", fmt.Sprintf("SET keep%d %s", i, value))

@@ -23,6 +23,7 @@ func (ks *Keyspace) ApplyNewer(effects []byte, seq uint64) error {
 }
 
 func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
+	ks.wanted = ks.wanted[:0]
 	a := applier{ks: ks, seq: seq, newer: newer, longest: MaxString, in: effectReader{b: effects}}
 	if err := a.run(); err != nil {
 		return fmt.Errorf("apply write %d: %w", seq, err)
@@ -49,6 +50,7 @@ type applier struct {
 	longest int64
 	in      effectReader
 	last    *entry // changed, but not yet settled
+	space   *space // of last
 	// fresh is, when newer, the keys that this write has changed here. They
 	// carry its number, as those do that the snapshot had after it, but what
 	// else the write does to them is still to come.
@@ -58,17 +60,17 @@ type applier struct {
 // leave settles the account of the key that was last changed.
 func (a *applier) leave() {
 	if a.last != nil && !a.last.dead {
-		a.ks.settle(a.last)
+		a.ks.settle(a.space, a.last)
 	}
 	a.last = nil
 }
 
-func (a *applier) enter(e *entry) {
+func (a *applier) enter(sp *space, e *entry) {
 	if a.last != e {
 		a.leave()
-		a.last = e
+		a.last, a.space = e, sp
 	}
-	e.seq = a.seq
+	e.moved(a.seq)
 	if a.newer {
 		if a.fresh == nil {
 			a.fresh = make(map[*entry]struct{})
@@ -134,7 +136,7 @@ func (a *applier) step() error {
 		if e == nil {
 			return errMissing
 		}
-		ks.drop(sp, hash, e)
+		ks.drop(in.db, sp, hash, e)
 		return nil
 	case opExpire:
 		at := in.int()
@@ -144,7 +146,7 @@ func (a *applier) step() error {
 		if e == nil {
 			return errMissing
 		}
-		a.enter(e)
+		a.enter(sp, e)
 		sp.setExpire(e, at)
 		return nil
 	case opStrSet:
@@ -153,14 +155,16 @@ func (a *applier) step() error {
 			return nil
 		}
 		if e == nil {
-			e = sp.add(hash, in.key, String)
+			e = ks.add(sp, hash, in.key, String, a.seq)
 		}
-		a.enter(e)
+		ks.forget(sp, e)
+		a.enter(sp, e)
 		e.kind, e.obj, e.raw = String, nil, false
 		e.str = setBytes(e.str, val)
 		sp.setExpire(e, at)
 		return nil
 	case opStrPatch:
+		operands := in.b
 		offset, part := in.int(), in.bytes()
 		if skip || in.err != nil {
 			return nil
@@ -170,11 +174,15 @@ func (a *applier) step() error {
 			return nil
 		}
 		if e == nil {
-			e = sp.add(hash, in.key, String)
+			e = ks.add(sp, hash, in.key, String, a.seq)
 		} else if e.kind != String {
 			return ErrWrongType
 		}
-		a.enter(e)
+		a.enter(sp, e)
+		if e.cold != nil {
+			a.postpone(op, sp, e, operands)
+			return nil
+		}
 		e.patch(int(offset), part)
 		return nil
 	case opRestore:
@@ -188,16 +196,17 @@ func (a *applier) step() error {
 			return nil
 		}
 		if e == nil {
-			e = sp.add(hash, in.key, loaded.kind)
+			e = ks.add(sp, hash, in.key, loaded.kind, a.seq)
 		}
-		a.enter(e)
+		ks.forget(sp, e)
+		a.enter(sp, e)
 		e.take(&loaded)
 		sp.setExpire(e, at)
 		return nil
 	}
 	// What is left changes a collection, and makes it if it isn't there.
 	if e == nil && !skip {
-		e = sp.add(hash, in.key, kindOf[op])
+		e = ks.add(sp, hash, in.key, kindOf[op], a.seq)
 		e.obj = newValue(kindOf[op], ks.seed)
 	}
 	if !skip {
@@ -207,10 +216,18 @@ func (a *applier) step() error {
 				return ErrWrongType
 			}
 		} else {
-			a.enter(e)
+			a.enter(sp, e)
 		}
 	}
-	return a.change(op, e, skip)
+	if e == nil || e.cold == nil || skip {
+		return a.change(op, e, skip)
+	}
+	operands := in.b
+	if err := a.change(op, e, true); err != nil || in.err != nil {
+		return err
+	}
+	a.postpone(op, sp, e, operands)
+	return nil
 }
 
 // change applies one op to a collection; with skip it only reads it.
@@ -329,8 +346,9 @@ func (a *applier) flush(which byte) {
 			return true
 		})
 		for _, e := range gone {
-			a.ks.bury(a.ks.Hash(e.key), a.seq)
-			a.ks.drop(sp, a.ks.Hash(e.key), e)
+			hash := a.ks.Hash(e.key)
+			a.ks.bury(hash, a.seq)
+			a.ks.drop(db, sp, hash, e)
 		}
 	}
 }

@@ -22,6 +22,7 @@ package keyspace
 import (
 	"errors"
 
+	"vecino/eviction"
 	"vecino/value"
 )
 
@@ -64,26 +65,59 @@ func (k Kind) String() string {
 
 // Stats counts what has happened in a keyspace.
 type Stats struct {
-	Hits, Misses     uint64 // of lookups by reading commands
-	Expired, Evicted uint64 // keys
+	Hits, Misses        uint64 // of lookups by reading commands
+	Expired, Evicted    uint64 // keys
+	Offloaded, Restored uint64 // values let go, and values that came back
 }
 
 // Keyspace is the keys of one tenant.
 type Keyspace struct {
 	Stats Stats
 
-	seed   uint64
-	spaces [Databases]*space // nil while never written
-	used   int64
-	tombs  *tombstones
-	born   uint64
-	tx     Tx // the only one, used again and again
+	seed    uint64
+	spaces  [Databases]*space // nil while never written
+	account account           // of all spaces together
+	tombs   *tombstones
+	flushed [Databases]flushed
+	born    uint64
+	tx      Tx // the only one, used again and again
+
+	clock  eviction.Stamp // when the last command ran
+	evict  evictor
+	wanted []ColdKey // by the last command
+	tier   tierState
+	// inTx says that the transaction has changed something, so that its
+	// command can't be run again.
+	inTx bool
 }
 
 // space is one logical database.
 type space struct {
-	table  *value.Table[entry]
-	expiry expiryHeap
+	table   *value.Table[entry]
+	expiry  expiryHeap
+	account account
+	made    uint64 // the last write that made a key
+}
+
+// account is what is known without counting.
+type account struct {
+	used     int64 // bytes of keys and values, wherever they are
+	away     int64 // of these, bytes that are only in the tier
+	pending  int64 // bytes of effects that wait for values
+	coldKeys int
+}
+
+func (a *account) add(b account, sign int64) {
+	a.used += sign * b.used
+	a.away += sign * b.away
+	a.pending += sign * b.pending
+	a.coldKeys += int(sign) * b.coldKeys
+}
+
+// charge changes the account of a space, and of all.
+func (ks *Keyspace) charge(sp *space, by account) {
+	sp.account.add(by, 1)
+	ks.account.add(by, 1)
 }
 
 // entry is one key and its value.
@@ -94,8 +128,11 @@ type entry struct {
 	seq    uint64 // of its last change
 	expire int64  // milliseconds since 1970, 0 for never
 	size   int    // what it counts for in used
-	heap   int32  // place in the expiry heap while expire isn't 0
+	cold   *stub  // of a key whose value lies in the tier, else nil
+	access eviction.Stamp
+	heap   int32 // place in the expiry heap while expire isn't 0
 	kind   Kind
+	stored storedState
 	raw    bool // a String that was changed in place, which OBJECT ENCODING shows
 	dirty  bool // stands in Tx.touched
 	dead   bool // was removed from the table
@@ -105,7 +142,7 @@ func (e *entry) Key() []byte { return e.key }
 
 // entryOverhead is what a key costs beside its key and value: the entry, its
 // slot in the table.
-const entryOverhead = 120 + 16
+const entryOverhead = 128 + 16
 
 func (e *entry) expired(now int64) bool { return e.expire != 0 && e.expire < now }
 
@@ -130,8 +167,24 @@ func New(seed uint64) *Keyspace {
 	return &Keyspace{seed: seed}
 }
 
-// Used is how many bytes keys and values take.
-func (ks *Keyspace) Used() int64 { return ks.used }
+// Used is how many bytes keys and values take, wherever they are. The plan's
+// limit is about this.
+func (ks *Keyspace) Used() int64 { return ks.account.used }
+
+// Resident is how many bytes are in memory.
+func (ks *Keyspace) Resident() int64 {
+	return ks.account.used - ks.account.away + ks.account.pending
+}
+
+// Cold is how many keys have their value only in the tier, and how many bytes
+// that saves.
+func (ks *Keyspace) Cold() (keys int, bytes int64) {
+	return ks.account.coldKeys, ks.account.away
+}
+
+// Tick tells the time, in milliseconds since 1970, where no command does:
+// what is applied and loaded counts as used then.
+func (ks *Keyspace) Tick(now int64) { ks.clock = eviction.At(now) }
 
 // Hash is the hash by which key is looked up.
 func (ks *Keyspace) Hash(key []byte) uint64 { return value.Hash64(ks.seed, key) }
@@ -239,26 +292,44 @@ func (ks *Keyspace) space(db int) *space {
 	return sp
 }
 
-// add puts a new key in the table. key is copied.
-func (sp *space) add(hash uint64, key []byte, kind Kind) *entry {
-	e := &entry{key: append(make([]byte, 0, len(key)), key...), kind: kind}
+// add puts a new key, made by the write seq, in the table. key is copied.
+func (ks *Keyspace) add(sp *space, hash uint64, key []byte, kind Kind, seq uint64) *entry {
+	e := &entry{key: append(make([]byte, 0, len(key)), key...), kind: kind, seq: seq, access: ks.newStamp()}
 	sp.table.Insert(hash, e)
+	sp.made = max(sp.made, seq)
 	return e
 }
 
+// moved says that the write seq has changed e: what the tier holds of it is
+// no longer true.
+func (e *entry) moved(seq uint64) {
+	e.seq = seq
+	if e.stored != unstored {
+		e.stored = behind
+	}
+}
+
 // drop takes a key out of the table and out of the account.
-func (ks *Keyspace) drop(sp *space, hash uint64, e *entry) {
+func (ks *Keyspace) drop(db int, sp *space, hash uint64, e *entry) {
+	ks.forget(sp, e)
+	if e.stored != unstored {
+		ks.tier.graves.dig(db, hash, e.key)
+	}
 	sp.table.Remove(hash, e.key)
 	sp.expiry.remove(e)
-	ks.used -= int64(e.size)
+	ks.charge(sp, account{used: -int64(e.size)})
 	e.size = 0
 	e.dead = true
 }
 
-// settle brings the account up to date after a change of e.
-func (ks *Keyspace) settle(e *entry) {
+// settle brings the account up to date after a change of e. What a cold key
+// counts for is known again when its value is back.
+func (ks *Keyspace) settle(sp *space, e *entry) {
+	if e.cold != nil {
+		return
+	}
 	size := e.measure()
-	ks.used += int64(size - e.size)
+	ks.charge(sp, account{used: int64(size - e.size)})
 	e.size = size
 }
 
@@ -286,20 +357,40 @@ func (ks *Keyspace) bury(hash, seq uint64) {
 	ks.tombs.seq[hash>>56] = seq
 }
 
+// flushed remembers the last FLUSHDB of a logical database, in place of a
+// tombstone for each of its keys: those would have to be looked at one by one.
+type flushed struct {
+	seq  uint64 // of the flush
+	made uint64 // the last write before it that made a key
+}
+
 // ChangedSince reports whether a key may have been changed, made or deleted
 // by a write after seq. It is never wrong in saying no. That a key has expired
 // doesn't count: Redis forgives it to a transaction that watched a key whose
-// time was up already. Whoever cares remembers whether the key was there.
+// time was up already. Whoever cares remembers whether the key was there; if
+// it wasn't, AppearedSince tells more.
 func (ks *Keyspace) ChangedSince(db int, key []byte, seq uint64) bool {
+	changed, there := ks.changedSince(db, key, seq)
+	return changed || !there && ks.flushed[db].seq > seq
+}
+
+// AppearedSince is ChangedSince for a key of which it is known that it was not
+// there after the write seq. To flush what isn't there doesn't change it.
+func (ks *Keyspace) AppearedSince(db int, key []byte, seq uint64) bool {
+	changed, there := ks.changedSince(db, key, seq)
+	return changed || !there && ks.flushed[db].made > seq
+}
+
+func (ks *Keyspace) changedSince(db int, key []byte, seq uint64) (changed, there bool) {
 	hash := ks.Hash(key)
 	if sp := ks.spaces[db]; sp != nil {
 		if e := sp.table.Find(hash, key); e != nil {
-			return e.seq > seq
+			return e.seq > seq, true
 		}
 	}
-	return seq < ks.born || ks.tombs != nil && ks.tombs.seq[hash>>56] > seq
+	return seq < ks.born || ks.tombs != nil && ks.tombs.seq[hash>>56] > seq, false
 }
 
-// BornAt says that this keyspace begins with what a snapshot holds of all
-// writes up to seq: of what they deleted it knows nothing.
+// BornAt says that this keyspace begins with what a snapshot, or the tier,
+// holds of all writes up to seq: of what they deleted it knows nothing.
 func (ks *Keyspace) BornAt(seq uint64) { ks.born = seq }

@@ -107,7 +107,8 @@ func TestASnapshotLoadsAsItWas(t *testing.T) {
 	}
 	view, copied := w.ks.View(0, w.now, w.rng), copy.View(0, w.now, w.rng)
 	view.Range(func(key []byte, kind Kind) bool {
-		if a, b := view.Encoding(key), copied.Encoding(key); a != b {
+		a, _ := view.Encoding(key)
+		if b, _ := copied.Encoding(key); a != b {
 			t.Errorf("key %q has encoding %s, the copy %s", key, a, b)
 		}
 		return true
@@ -123,9 +124,9 @@ func TestAWatchedKeyIsChangedByWhatTouchesIt(t *testing.T) {
 		"delete":         func(tx *Tx) { tx.Delete(k) },
 		"deadline":       func(tx *Tx) { tx.SetDeadline(k, 99) },
 		"deadline over":  func(tx *Tx) { tx.SetDeadline(k, 1) },
-		"rename from":    func(tx *Tx) { tx.Rename(k, other) },
-		"rename to":      func(tx *Tx) { tx.SetString(other, nil, 0); tx.Rename(other, k) },
-		"copy to":        func(tx *Tx) { tx.SetString(other, nil, 0); tx.Copy(other, 0, k) },
+		"rename from":    func(tx *Tx) { _, _ = tx.Rename(k, other) },
+		"rename to":      func(tx *Tx) { tx.SetString(other, nil, 0); _, _ = tx.Rename(other, k) },
+		"copy to":        func(tx *Tx) { tx.SetString(other, nil, 0); _, _ = tx.Copy(other, 0, k) },
 		"flush":          func(tx *Tx) { tx.Flush() },
 		"flush all":      func(tx *Tx) { tx.FlushAll() },
 		"delete and set": func(tx *Tx) { tx.Delete(k); tx.SetString(k, []byte("v"), 0) },
@@ -183,7 +184,7 @@ func TestKeysThatSomebodyWaitsForAreTold(t *testing.T) {
 	z.Set([]byte("m"), 1)
 	tx.SetString([]byte("string"), []byte("v"), 0)
 	tx.EndCommand()
-	tx.Copy([]byte("scored"), 5, []byte("copied"))
+	_, _ = tx.Copy([]byte("scored"), 5, []byte("copied"))
 	_, woken := tx.End()
 	got := fmt.Sprint(woken)
 	if want := "[{3 pushed} {3 emptied} {3 scored} {5 copied}]"; got != want {

@@ -28,23 +28,37 @@ type Cursor struct {
 func (c Cursor) Done() bool { return c.done }
 
 // Dump appends records of about count keys to dst and moves the cursor on.
+// Cold keys it leaves out and adds to Wanted, which it empties first: whoever
+// dumps gets their values from the tier and calls DumpCold.
 func (ks *Keyspace) Dump(dst []byte, c *Cursor, count int) []byte {
+	ks.wanted = ks.wanted[:0]
+	ks.walk(c, count, func(db int, _ *space, e *entry) {
+		if e.cold != nil {
+			ks.note(db, e)
+			return
+		}
+		dst = e.appendRecord(dst, db)
+	})
+	return dst
+}
+
+// walk calls fn for about count keys in the order of logical databases and
+// hashes, and moves the cursor on.
+func (ks *Keyspace) walk(c *Cursor, count int, fn func(db int, sp *space, e *entry)) {
 	for count > 0 && !c.done {
-		sp := ks.spaces[c.db]
-		if sp != nil {
+		if sp := ks.spaces[c.db]; sp != nil {
 			c.next = sp.table.ScanFrom(c.next, count, func(e *entry) {
-				dst = e.appendRecord(dst, c.db)
+				fn(c.db, sp, e)
 				count--
 			})
 			if c.next != 0 {
-				return dst
+				return
 			}
 		}
 		c.next = 0
 		c.db++
 		c.done = c.db == Databases
 	}
-	return dst
 }
 
 func (e *entry) appendRecord(dst []byte, db int) []byte {
@@ -93,12 +107,13 @@ func (ks *Keyspace) Load(records []byte) error {
 			return fmt.Errorf("load snapshot: %w", err)
 		}
 		if e == nil {
-			e = sp.add(hash, key, loaded.kind)
+			e = ks.add(sp, hash, key, loaded.kind, seq)
 		}
+		ks.forget(sp, e)
 		e.take(&loaded)
-		e.seq = seq
+		e.moved(seq)
 		sp.setExpire(e, at)
-		ks.settle(e)
+		ks.settle(sp, e)
 	}
 	if r.err != nil {
 		return fmt.Errorf("load snapshot: %w", r.err)

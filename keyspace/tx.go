@@ -35,6 +35,8 @@ type Woken struct {
 // for keys, so whether End shall tell which were changed.
 func (ks *Keyspace) Begin(db int, now int64, seq uint64, rng value.Rand, waking bool) *Tx {
 	tx := &ks.tx
+	ks.begin(now)
+	ks.inTx = false
 	tx.View = View{ks: ks, db: db, now: now, rng: rng}
 	tx.seq = seq
 	tx.effects = tx.effects[:0]
@@ -65,8 +67,8 @@ func (tx *Tx) EndCommand() {
 			tx.remove(e, byCommand)
 			continue
 		}
-		tx.ks.settle(e)
-		if tx.waking && (e.kind == ListKind || e.kind == ZSetKind) {
+		tx.ks.settle(tx.ks.spaces[tx.db], e)
+		if tx.waking && e.cold == nil && (e.kind == ListKind || e.kind == ZSetKind) {
 			tx.woken = append(tx.woken, Woken{tx.db, string(e.key)})
 		}
 	}
@@ -79,6 +81,7 @@ func (tx *Tx) EndCommand() {
 // until the next Begin.
 func (tx *Tx) End() (effects []byte, woken []Woken) {
 	tx.EndCommand()
+	tx.ks.inTx = false
 	const keep = 1 << 20 // what one huge transaction grew is not kept for ever
 	effects = tx.effects
 	if cap(tx.effects) > keep {
@@ -128,6 +131,13 @@ func (tx *Tx) typed(key []byte, kind Kind) (*entry, error) {
 		}
 		return nil, ErrWrongType
 	}
+	if e == nil {
+		return nil, nil
+	}
+	if e.cold != nil {
+		return nil, tx.ks.want(tx.db, e)
+	}
+	tx.used(e)
 	return e, nil
 }
 
@@ -138,7 +148,8 @@ func (tx *Tx) Forgive(keys []string) { tx.forgiven = keys }
 
 // change says that e is about to be changed by this transaction.
 func (tx *Tx) change(e *entry) {
-	e.seq = tx.seq
+	tx.ks.inTx = true
+	e.moved(tx.seq)
 	if !e.dirty {
 		e.dirty = true
 		tx.touched = append(tx.touched, e)
@@ -154,12 +165,15 @@ func (tx *Tx) remove(e *entry, why reason) {
 	if why != byExpiry {
 		tx.ks.bury(hash, tx.seq)
 	}
-	tx.ks.drop(sp, hash, e)
+	if why == byCommand {
+		tx.ks.inTx = true
+	}
+	tx.ks.drop(tx.db, sp, hash, e)
 }
 
 // make puts a new key in the table.
 func (tx *Tx) make(key []byte, kind Kind) *entry {
-	e := tx.ks.space(tx.db).add(tx.ks.Hash(key), key, kind)
+	e := tx.ks.add(tx.ks.space(tx.db), tx.ks.Hash(key), key, kind, tx.seq)
 	tx.change(e)
 	return e
 }
@@ -182,13 +196,12 @@ const KeepDeadline = -1
 func (tx *Tx) SetString(key, val []byte, deadline int64) {
 	e := tx.find(key)
 	sp := tx.ks.space(tx.db)
-	switch {
-	case e == nil:
+	if e == nil {
 		e = tx.make(key, String)
-	case e.kind != String:
+	} else {
+		tx.ks.forget(sp, e)
 		e.kind, e.obj = String, nil
-		tx.change(e)
-	default:
+		tx.used(e)
 		tx.change(e)
 	}
 	e.raw = false
@@ -266,6 +279,7 @@ func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 		tx.remove(e, byCommand)
 		return true
 	}
+	tx.used(e)
 	if e.expire == at {
 		return true
 	}
@@ -277,29 +291,38 @@ func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 }
 
 // Rename moves a value, with its deadline, to another key, whatever that held
-// before. It reports whether there was a value.
-func (tx *Tx) Rename(from, to []byte) bool {
+// before. It reports whether there was a value. The error is ErrCold.
+func (tx *Tx) Rename(from, to []byte) (bool, error) {
 	e := tx.find(from)
 	if e == nil {
-		return false
+		return false, nil
 	}
+	tx.used(e)
 	if string(from) == string(to) {
-		return true
+		return true, nil
+	}
+	if e.cold != nil {
+		return false, tx.ks.want(tx.db, e)
 	}
 	tx.put(tx.db, to, e, false)
 	tx.remove(e, byCommand)
-	return true
+	return true, nil
 }
 
 // Copy copies a value, with its deadline, to a key of a logical database,
-// whatever that held before. It reports whether there was a value.
-func (tx *Tx) Copy(from []byte, db int, to []byte) bool {
+// whatever that held before. It reports whether there was a value. The error
+// is ErrCold.
+func (tx *Tx) Copy(from []byte, db int, to []byte) (bool, error) {
 	e := tx.find(from)
 	if e == nil {
-		return false
+		return false, nil
 	}
+	if e.cold != nil {
+		return false, tx.ks.want(tx.db, e)
+	}
+	tx.used(e)
 	tx.put(db, to, e, true)
-	return true
+	return true, nil
 }
 
 // put gives a key the value of src: a copy of it or, when src is about to
@@ -314,6 +337,7 @@ func (tx *Tx) put(db int, key []byte, src *entry, copied bool) {
 	if e == nil {
 		e = tx.make(key, src.kind)
 	} else {
+		tx.ks.forget(tx.ks.spaces[db], e)
 		tx.change(e)
 	}
 	dump := src.appendDump(nil)
@@ -337,6 +361,7 @@ func (tx *Tx) put(db int, key []byte, src *entry, copied bool) {
 // Flush deletes all keys of this logical database.
 func (tx *Tx) Flush() {
 	tx.EndCommand()
+	tx.ks.inTx = true
 	tx.ks.flush(tx.db, tx.seq)
 	tx.effects = append(tx.effects, opFlush, byte(tx.db))
 }
@@ -344,22 +369,22 @@ func (tx *Tx) Flush() {
 // FlushAll deletes all keys of all logical databases.
 func (tx *Tx) FlushAll() {
 	tx.EndCommand()
+	tx.ks.inTx = true
 	for db := range tx.ks.spaces {
 		tx.ks.flush(db, tx.seq)
 	}
 	tx.effects = append(tx.effects, opFlush, allDatabases)
 }
 
+// flush lets go all keys at once. None is looked at, however many there are.
 func (ks *Keyspace) flush(db int, seq uint64) {
 	sp := ks.spaces[db]
 	if sp == nil {
 		return
 	}
-	sp.table.Range(func(e *entry) bool {
-		ks.bury(ks.Hash(e.key), seq)
-		ks.used -= int64(e.size)
-		return true
-	})
+	ks.account.add(sp.account, -1)
+	ks.flushed[db] = flushed{seq: seq, made: max(sp.made, ks.flushed[db].made)}
+	ks.tier.graves.flush(db)
 	ks.spaces[db] = nil
 }
 
@@ -380,35 +405,4 @@ func (tx *Tx) Expire(most int) (deleted int) {
 	}
 	tx.db = home
 	return deleted
-}
-
-// Evict deletes one key to make room: one with a deadline, chosen at random,
-// else any. It reports false when there is no key left. This is the policy
-// that the documents of Upstash call optimistic-volatile.
-func (tx *Tx) Evict() bool {
-	home := tx.db
-	defer func() { tx.db = home }()
-	start := int(tx.rng.Uint64() % Databases)
-	for _, volatile := range []bool{true, false} {
-		for i := range Databases {
-			db := (start + i) % Databases
-			sp := tx.ks.spaces[db]
-			if sp == nil {
-				continue
-			}
-			tx.db = db
-			var e *entry
-			if n := len(sp.expiry); volatile && n > 0 {
-				e = sp.expiry[tx.rng.Uint64()%uint64(n)]
-			} else if !volatile {
-				e = sp.table.Random(tx.rng)
-			}
-			if e != nil {
-				tx.ks.Stats.Evicted++
-				tx.remove(e, byEviction)
-				return true
-			}
-		}
-	}
-	return false
 }

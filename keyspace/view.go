@@ -21,6 +21,7 @@ type View struct {
 // View opens a view of a logical database at the time now, in milliseconds
 // since 1970.
 func (ks *Keyspace) View(db int, now int64, rng value.Rand) View {
+	ks.begin(now)
 	return View{ks: ks, db: db, now: now, rng: rng}
 }
 
@@ -61,11 +62,60 @@ func (v *View) lookup(key []byte) *entry {
 
 // typed looks a key up that must hold kind, if it is there.
 func (v *View) typed(key []byte, kind Kind) (*entry, error) {
-	e := v.lookup(key)
-	if e != nil && e.kind != kind {
+	e := v.find(key)
+	if e == nil {
+		v.ks.Stats.Misses++
+		return nil, nil
+	}
+	if e.cold != nil && e.kind == kind {
+		return nil, v.ks.want(v.db, e) // it counts when it is looked up again
+	}
+	v.ks.Stats.Hits++
+	v.used(e)
+	if e.kind != kind {
 		return nil, ErrWrongType
 	}
 	return e, nil
+}
+
+// used says that a command uses a key.
+func (v *View) used(e *entry) {
+	if !v.ks.evict.policy.LFU() {
+		e.access = v.ks.clock
+	} else if v.rng != nil {
+		e.access = v.ks.stamp(e).Used(v.ks.clock, v.rng.Uint64())
+	}
+}
+
+// Touch says that a key is used, and reports whether it is there.
+func (v *View) Touch(key []byte) bool {
+	e := v.lookup(key)
+	if e != nil {
+		v.used(e)
+	}
+	return e != nil
+}
+
+// Idle is for how many milliseconds a key wasn't used.
+func (v *View) Idle(key []byte) (ms int64, found bool) {
+	e := v.find(key)
+	if e == nil {
+		return 0, false
+	}
+	if v.ks.evict.policy.LFU() {
+		return e.access.IdleLFU(v.ks.clock), true
+	}
+	return e.access.Idle(v.ks.clock), true
+}
+
+// Freq is the logarithmic count of a key's uses. It means something under an
+// LFU policy.
+func (v *View) Freq(key []byte) (count int, found bool) {
+	e := v.find(key)
+	if e == nil {
+		return 0, false
+	}
+	return v.ks.stamp(e).Count(v.ks.clock), true
 }
 
 // Exists reports whether the key is there.
@@ -102,12 +152,19 @@ func (v *View) String(key []byte) (s []byte, found bool, err error) {
 }
 
 // Encoding is how the value of a key is kept, in the words of OBJECT
-// ENCODING; empty if there is no such key.
-func (v *View) Encoding(key []byte) string {
+// ENCODING; empty if there is no such key. The error is ErrCold.
+func (v *View) Encoding(key []byte) (string, error) {
 	e := v.find(key)
 	if e == nil {
-		return ""
+		return "", nil
 	}
+	if e.cold != nil {
+		return "", v.ks.want(v.db, e)
+	}
+	return e.encoding(), nil
+}
+
+func (e *entry) encoding() string {
 	switch o := e.obj.(type) {
 	case *value.Hash:
 		return o.Encoding()
@@ -142,11 +199,15 @@ func isInt(s []byte) bool {
 	return string(strconv.AppendInt(buf[:0], n, 10)) == string(s)
 }
 
-// Size is how many bytes a key and its value take.
+// Size is how many bytes a key and its value take, or would if it were in
+// memory.
 func (v *View) Size(key []byte) (bytes int, found bool) {
 	e := v.find(key)
 	if e == nil {
 		return 0, false
+	}
+	if e.cold != nil {
+		return e.size, true
 	}
 	return e.measure(), true
 }

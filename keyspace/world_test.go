@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"vecino/eviction"
 	"vecino/value"
 )
 
@@ -42,6 +43,7 @@ const testSeed = 99
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 5)), ks: New(testSeed), now: 1_000_000}
+	w.ks.SetEviction(eviction.OptimisticVolatile, 0)
 	for db := range w.model {
 		w.model[db] = map[string]*plain{}
 	}
@@ -174,7 +176,7 @@ func (w *world) command() {
 	case n < 33:
 		to := w.key()
 		p := w.find(key)
-		if w.tx.Rename(k, []byte(to)) != (p != nil) {
+		if done, err := w.tx.Rename(k, []byte(to)); err != nil || done != (p != nil) {
 			w.t.Fatalf("Rename(%s) is not %v", key, p != nil)
 		}
 		if p != nil {
@@ -184,7 +186,7 @@ func (w *world) command() {
 	case n < 36:
 		db, to := w.rng.IntN(3)*7, w.key()
 		p := w.find(key)
-		if w.tx.Copy(k, db, []byte(to)) != (p != nil) {
+		if done, err := w.tx.Copy(k, db, []byte(to)); err != nil || done != (p != nil) {
 			w.t.Fatalf("Copy(%s) is not %v", key, p != nil)
 		}
 		if p != nil {

@@ -10,6 +10,7 @@ import (
 
 	"vecino/command"
 	"vecino/engine"
+	"vecino/eviction"
 	"vecino/keyspace"
 	"vecino/replication"
 )
@@ -112,10 +113,7 @@ func (t *Tenant) infoMemory(w *infoWriter) {
 }
 
 func (t *Tenant) evictionPolicy() string {
-	if t.record.Eviction {
-		return "optimistic-volatile"
-	}
-	return "noeviction"
+	return eviction.Of(t.record.Eviction, t.record.Policy).String()
 }
 
 // human is a number of bytes as INFO writes it for people.

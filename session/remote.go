@@ -226,6 +226,9 @@ func (t *Tenant) changedSince(w watch) bool {
 	if w.state == present && !ks.Has(w.db, w.key, t.Now()) {
 		return true
 	}
+	if w.state == absent {
+		return ks.AppearedSince(w.db, w.key, w.since.Seq)
+	}
 	return ks.ChangedSince(w.db, w.key, w.since.Seq)
 }
 

@@ -10,6 +10,7 @@ import (
 	"vecino/catalog"
 	"vecino/command"
 	"vecino/engine"
+	"vecino/eviction"
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/link"
@@ -169,7 +170,9 @@ func (t *Tenant) Lag() int64 {
 func (t *Tenant) Update(rec catalog.Database) {
 	t.record = rec
 	t.quota.setLimits(rec.Limits, t)
-	t.Engine.SetLimits(rec.Limits, rec.Eviction)
+	t.Engine.Lock()
+	t.Engine.SetLimits(rec.Limits, eviction.Of(rec.Eviction, rec.Policy))
+	t.Engine.Unlock()
 	primary := rec.PrimaryCopy()
 	if primary == nil {
 		return

@@ -13,7 +13,7 @@ import (
 // order is the map of ARCHITECTURE.md, lowest first. A package may import
 // those before it.
 var order = []string{
-	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "keyspace", "journal", "command", "pubsub",
+	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "eviction", "keyspace", "journal", "command", "pubsub",
 	"engine", "loop", "link", "replication", "session", "gossip", "placement", "api", "node", "edge", "fleet", "platform",
 	"cli", "world", "bench", "e2e", "cmd", "sim",
 }
@@ -52,7 +52,7 @@ var forbidden = []struct{ from, to, why string }{
 
 // onlyInternal are packages that import nothing of ours but internal, so that
 // they can be fuzzed alone.
-var onlyInternal = []string{"resp", "proxyproto", "value", "region"}
+var onlyInternal = []string{"resp", "proxyproto", "value", "region", "eviction"}
 
 // onlyAPI see api and nothing below it: whatever they do, any HTTP caller can
 // do.

@@ -1,0 +1,241 @@
+package keyspace
+
+import (
+	"cmp"
+	"slices"
+
+	"vecino/eviction"
+	"vecino/value"
+)
+
+// evictor is how a database gives up keys when it is full.
+type evictor struct {
+	policy  eviction.Policy
+	samples int
+	lfu     eviction.Stamp // since when an LFU policy counts
+	pool    *eviction.Pool // nil until needed
+}
+
+// SetEviction says which keys go when the database is full, and of how many
+// samples each is chosen, 0 for eviction.Samples.
+func (ks *Keyspace) SetEviction(policy eviction.Policy, samples int) {
+	if policy.LFU() && !ks.evict.policy.LFU() {
+		ks.evict.lfu = ks.clock
+	}
+	if policy != ks.evict.policy {
+		ks.evict.pool = nil
+	}
+	ks.evict.policy = policy
+	ks.evict.samples = min(cmp.Or(max(samples, 0), eviction.Samples), eviction.MaxSamples)
+}
+
+// Eviction is the policy.
+func (ks *Keyspace) Eviction() eviction.Policy { return ks.evict.policy }
+
+// newStamp is the access stamp of a key that comes to be.
+func (ks *Keyspace) newStamp() eviction.Stamp {
+	if ks.evict.policy.LFU() {
+		return eviction.NewLFU(ks.clock)
+	}
+	return ks.clock
+}
+
+// stamp is e's access stamp under an LFU policy: one from before there was
+// one says nothing of how often.
+func (ks *Keyspace) stamp(e *entry) eviction.Stamp {
+	if int32(e.access-ks.evict.lfu) < 0 && e.access&^0xff != ks.evict.lfu&^0xff {
+		return eviction.NewLFU(e.access)
+	}
+	return e.access
+}
+
+// Evict deletes one key to make room, as the policy says. It reports false
+// when the policy knows of none that may go.
+func (tx *Tx) Evict() bool {
+	home := tx.db
+	defer func() { tx.db = home }()
+	db, e := tx.ks.victim(tx.rng)
+	if e == nil {
+		return false
+	}
+	tx.db = db
+	tx.ks.Stats.Evicted++
+	tx.remove(e, byEviction)
+	return true
+}
+
+// victim chooses the key that goes.
+func (ks *Keyspace) victim(rng value.Rand) (db int, e *entry) {
+	switch policy := ks.evict.policy; {
+	case policy == eviction.NoEviction:
+		return 0, nil
+	case policy == eviction.VolatileTTL:
+		return ks.soonest()
+	case policy == eviction.OptimisticVolatile:
+		if db, e = ks.random(rng, true); e != nil {
+			return db, e
+		}
+		return ks.random(rng, false)
+	case policy.LRU() || policy.LFU():
+		return ks.best(rng)
+	default:
+		return ks.random(rng, policy.Volatile())
+	}
+}
+
+// population is how many keys of a logical database may be chosen.
+func (sp *space) population(volatile bool) int {
+	switch {
+	case sp == nil:
+		return 0
+	case volatile:
+		return len(sp.expiry)
+	}
+	return sp.table.Len()
+}
+
+// sample is a key of a logical database that has some, each as likely as any
+// other.
+func (sp *space) sample(rng value.Rand, volatile bool) *entry {
+	if volatile {
+		return sp.expiry[rng.Uint64()%uint64(len(sp.expiry))]
+	}
+	return sp.table.Random(rng)
+}
+
+// random chooses among the keys of all logical databases.
+func (ks *Keyspace) random(rng value.Rand, volatile bool) (db int, e *entry) {
+	all := 0
+	for _, sp := range ks.spaces {
+		all += sp.population(volatile)
+	}
+	if all == 0 {
+		return 0, nil
+	}
+	at := int(rng.Uint64() % uint64(all))
+	for db, sp := range ks.spaces {
+		if n := sp.population(volatile); at >= n {
+			at -= n
+		} else {
+			return db, sp.sample(rng, volatile)
+		}
+	}
+	return 0, nil
+}
+
+// soonest is the key with the earliest deadline.
+func (ks *Keyspace) soonest() (db int, e *entry) {
+	for i, sp := range ks.spaces {
+		if sp != nil && len(sp.expiry) > 0 && (e == nil || sp.expiry[0].expire < e.expire) {
+			db, e = i, sp.expiry[0]
+		}
+	}
+	return db, e
+}
+
+// score says how good a candidate a key is under the policy.
+func (ks *Keyspace) score(e *entry) int64 {
+	if ks.evict.policy.LFU() {
+		return int64(0xff - ks.stamp(e).Count(ks.clock))
+	}
+	return e.access.Idle(ks.clock)
+}
+
+// best samples keys and takes the best candidate of the pool that is still as
+// good as it was.
+func (ks *Keyspace) best(rng value.Rand) (db int, e *entry) {
+	if ks.evict.pool == nil {
+		ks.evict.pool = new(eviction.Pool)
+	}
+	pool, volatile := ks.evict.pool, ks.evict.policy.Volatile()
+	for {
+		any := false
+		for db, sp := range ks.spaces {
+			n := sp.population(volatile)
+			for range min(n, ks.evict.samples) {
+				any = true
+				e := sp.sample(rng, volatile)
+				pool.Offer(db, ks.Hash(e.key), e.key, ks.score(e))
+			}
+		}
+		if !any {
+			pool.Clear()
+			return 0, nil
+		}
+		for {
+			c, found := pool.Take()
+			if !found {
+				break
+			}
+			sp := ks.spaces[c.DB]
+			if sp == nil {
+				continue
+			}
+			e := sp.table.Find(c.Hash, c.Key)
+			if e == nil || volatile && e.expire == 0 || ks.score(e) < c.Score {
+				continue // it is gone, or was used since
+			}
+			return c.DB, e
+		}
+	}
+}
+
+// Candidate is a key whose value could leave memory.
+type Candidate struct {
+	DB    int
+	Hash  uint64
+	Key   []byte // valid during the call
+	Seq   uint64
+	Bytes int64 // that this would free
+	Idle  int64 // milliseconds since it was used
+	// Clean says that the tier has it, so that Offload can be called at once.
+	// Else SweepKey and a commit come before.
+	Clean bool
+}
+
+// Coldest samples keys and calls fn for up to n of those whose values are best
+// let go, by size and by how long they weren't used, the best first. Values
+// that would free little are never among them. since is the write from which
+// the next complete sweep goes on. fn may call Offload and SweepKey.
+func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candidate)) {
+	type scored struct {
+		e     *entry
+		db    int
+		score float64
+	}
+	all := 0
+	for _, sp := range ks.spaces {
+		all += sp.population(false)
+	}
+	n = min(n, all)
+	seen := make(map[*entry]struct{}, 4*n)
+	var found []scored
+	lfu := ks.evict.policy.LFU()
+	for tries := 16 * n; tries > 0 && len(found) < 4*n; tries-- {
+		db, e := ks.random(rng, false)
+		if e == nil {
+			break
+		}
+		if e.cold != nil || e.stored == inlined || e.dirty || e.size-e.bare() <= MaxInline {
+			continue
+		}
+		if _, twice := seen[e]; twice {
+			continue
+		}
+		seen[e] = struct{}{}
+		idle := e.access.Idle(ks.clock)
+		if lfu {
+			idle = e.access.IdleLFU(ks.clock)
+		}
+		found = append(found, scored{e, db, float64(e.size-e.bare()) * float64(idle+1)})
+	}
+	slices.SortFunc(found, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
+	for _, s := range found[:min(n, len(found))] {
+		e := s.e
+		idle := e.access.Idle(ks.clock)
+		fn(&Candidate{
+			DB: s.db, Hash: ks.Hash(e.key), Key: e.key, Seq: e.seq, Bytes: int64(e.size - e.bare()), Idle: idle,
+			Clean: e.stored == held && e.seq <= since,
+		})
+	}
+}

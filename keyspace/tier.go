@@ -1,0 +1,448 @@
+package keyspace
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+
+	"vecino/eviction"
+)
+
+// The tier holds a record for each key, as of some write; together with the
+// journal from the last complete sweep on, it is the database. A record has
+// two parts. The head is enough to have the key here:
+//
+//	version and flags (1) | kind and raw flag (1) | seq | access (4)
+//	  | deadline                       with headDeadline
+//	  | size                           without headInline
+//	  | base | length of effects       with headApart
+//	  | value, or the effects          to the end
+//
+// where seq, deadline, size, base and length are varints. A value whose dump
+// is at most 256 bytes stands in the head (headInline). Otherwise it is in the
+// body:
+//
+//	version (1) | seq (varint) | dump
+//
+// Usually a record's seq is that of its body. A cold key, however, can move on
+// without its value: it is given a deadline, or effects become pending. Then
+// only the head is written again (headApart); base is the seq of the body,
+// and the effects are those that the value is still to go through. The byte
+// before them says whether any came by ApplyNewer.
+//
+// The rules of writing: there is one session at a time. It begins with
+// TakeGraves and deletes these from the tier, then puts what it sweeps, then
+// commits. If it fails, it calls Rebury. The first seq that the next complete
+// sweep looks at is where the last successful one began. Only what is
+// committed may be offloaded.
+const (
+	tierVersion  = 1 << 4 // of heads and bodies, in the upper half of the first byte
+	headInline   = 1
+	headDeadline = 2
+	headApart    = 4
+
+	// MaxInline is how long a dump may be that stands in the head.
+	MaxInline = 256
+)
+
+// storedState is what the tier holds of a key.
+type storedState uint8
+
+const (
+	unstored storedState = iota // nothing, for certain
+	behind                      // what it once was, perhaps
+	held                        // exactly this, value in the body: it can be offloaded
+	inlined                     // exactly this, value in the head
+	apart                       // this, but the value and effects apart: it is to be swept again
+)
+
+// Record is a key for the tier.
+type Record struct {
+	DB        int
+	Hash, Seq uint64
+	Key       []byte
+	Head      []byte
+	Body      []byte // nil when the value is in the head
+	// KeepBody says that the body that the tier has stays as it is.
+	KeepBody bool
+}
+
+// tierState is what a keyspace remembers about its tier.
+type tierState struct {
+	graves Graves
+	// joined are the keys that were apart before this session swept them.
+	joined []ColdKey
+	head   []byte
+	body   []byte
+	record Record
+}
+
+// Sweep calls fn for the keys that changed after the write since, in the order
+// of logical databases and hashes, and moves the cursor on by about count
+// keys. Cold keys are left out unless they moved on. The record is valid
+// during the call. What fn was given counts as stored.
+func (ks *Keyspace) Sweep(c *Cursor, since uint64, count int, fn func(*Record)) {
+	ks.walk(c, count, func(db int, sp *space, e *entry) {
+		if e.seq <= since && e.stored != apart || e.cold != nil && e.seq == e.cold.base {
+			return
+		}
+		fn(ks.store(db, ks.Hash(e.key), e))
+	})
+}
+
+// SweepKey calls fn for one key, if it is there and the tier may not have it
+// as it is, and reports that.
+func (ks *Keyspace) SweepKey(db int, hash uint64, key []byte, fn func(*Record)) bool {
+	sp := ks.spaces[db]
+	if sp == nil {
+		return false
+	}
+	e := sp.table.Find(hash, key)
+	if e == nil || e.cold != nil && e.seq == e.cold.base {
+		return false
+	}
+	fn(ks.store(db, hash, e))
+	return true
+}
+
+// store makes the record of a key and marks it as stored.
+func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
+	t := &ks.tier
+	r := &t.record
+	*r = Record{DB: db, Hash: hash, Seq: e.seq, Key: e.key}
+	h := head{form: e.form(), seq: e.seq, base: e.seq, access: e.access, deadline: e.expire, size: e.size}
+	state := held
+	if s := e.cold; s != nil {
+		h.base, h.lenient, h.pending = s.base, s.lenient, s.pending
+		r.KeepBody, state = true, behind
+	} else {
+		const keep = 1 << 20
+		if cap(t.body) > keep {
+			t.body = nil
+		}
+		t.body = append(t.body[:0], tierVersion)
+		t.body = binary.AppendUvarint(t.body, e.seq)
+		from := len(t.body)
+		t.body = e.appendDump(t.body)
+		if dump := t.body[from:]; len(dump) <= MaxInline {
+			h.inline, h.value = true, dump
+			state = inlined
+		} else {
+			r.Body = t.body
+		}
+	}
+	t.head = h.append(t.head[:0])
+	r.Head = t.head
+	if t.graves.flushed[db] {
+		state = behind // the next session flushes before it puts this again
+	}
+	if e.stored == apart && state != behind {
+		t.joined = append(t.joined, ColdKey{db, hash, append([]byte(nil), e.key...), e.seq})
+	}
+	e.stored = state
+	t.graves.fill(db, hash, e.key)
+	return r
+}
+
+// head is a record's head, taken apart.
+type head struct {
+	form     byte
+	access   eviction.Stamp
+	seq      uint64
+	deadline int64
+	size     int
+	base     uint64 // seq of the value
+	inline   bool
+	value    []byte // if inline
+	lenient  bool
+	pending  []byte
+}
+
+func (h *head) append(dst []byte) []byte {
+	first := byte(tierVersion)
+	if h.inline {
+		first |= headInline
+	}
+	if h.deadline != 0 {
+		first |= headDeadline
+	}
+	if h.base != h.seq {
+		first |= headApart
+	}
+	dst = append(dst, first, h.form)
+	dst = binary.AppendUvarint(dst, h.seq)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.access))
+	if h.deadline != 0 {
+		dst = binary.AppendUvarint(dst, uint64(h.deadline))
+	}
+	if h.inline {
+		return append(dst, h.value...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(h.size))
+	if h.base != h.seq {
+		dst = binary.AppendUvarint(dst, h.base)
+		lenient := byte(0)
+		if h.lenient {
+			lenient = 1
+		}
+		dst = append(append(dst, lenient), h.pending...)
+	}
+	return dst
+}
+
+var errHead = errors.New("damaged record of the tier")
+
+// readHead takes a head apart. It keeps slices of b.
+func readHead(b []byte) (h head, err error) {
+	if len(b) == 0 || b[0]&0xf0 != tierVersion || b[0]&^0xf0 > headInline|headDeadline|headApart {
+		return h, versionError("head", b)
+	}
+	r := effectReader{b: b[1:]}
+	flags := b[0]
+	h.form = r.byte()
+	h.seq = uint64(r.int())
+	if len(r.b) < 4 {
+		r.fail("access time cut short")
+	} else {
+		h.access = eviction.Stamp(binary.LittleEndian.Uint32(r.b))
+		r.b = r.b[4:]
+	}
+	h.base = h.seq
+	if flags&headDeadline != 0 {
+		if h.deadline = r.int(); h.deadline == 0 {
+			r.fail("no deadline")
+		}
+	}
+	switch {
+	case flags&headInline != 0:
+		h.inline, h.value = true, r.b
+		if flags&headApart != 0 || len(h.value) > MaxInline {
+			r.fail("flags that don't go together")
+		}
+	default:
+		if h.size = int(r.int()); h.size < 0 || h.size > 1<<48 {
+			r.fail("size out of range")
+		}
+		if flags&headApart != 0 {
+			h.base = uint64(r.int())
+			lenient := r.byte()
+			h.lenient, h.pending = lenient == 1, r.b
+			if h.base >= h.seq || lenient > 1 {
+				r.fail("base out of range")
+			}
+		} else if len(r.b) > 0 {
+			r.fail("more than a head")
+		}
+	}
+	if r.err != nil {
+		return h, fmt.Errorf("%w: %w", errHead, r.err)
+	}
+	return h, nil
+}
+
+func readBody(b []byte) (seq uint64, dump []byte, err error) {
+	if len(b) == 0 || b[0] != tierVersion {
+		return 0, nil, versionError("body", b)
+	}
+	seq, n := binary.Uvarint(b[1:])
+	if n <= 0 {
+		return 0, nil, fmt.Errorf("%w: body cut short", errHead)
+	}
+	return seq, b[1+n:], nil
+}
+
+func versionError(what string, b []byte) error {
+	if len(b) == 0 {
+		return fmt.Errorf("%w: no %s", errHead, what)
+	}
+	return fmt.Errorf("%w: a %s that begins with %#x; if a newer version of vecino wrote it, run that version", errHead, what, b[0])
+}
+
+// LoadHead makes a key from a record's head: with its value if that stands in
+// the head, else cold. The head is copied. A key that is here in a newer state
+// stays as it is.
+func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
+	if db < 0 || db >= Databases {
+		return fmt.Errorf("load a key of the tier: %w: logical database %d", errHead, db)
+	}
+	h, err := readHead(b)
+	if err != nil {
+		return fmt.Errorf("load a key of the tier: %w", err)
+	}
+	var loaded entry
+	if h.inline {
+		if loaded, err = load(ks.seed, h.form, h.value); err != nil {
+			return fmt.Errorf("load a key of the tier: %w", err)
+		}
+	} else if loaded, err = coldForm(h.form); err != nil {
+		return fmt.Errorf("load a key of the tier: %w", err)
+	}
+	sp, hash := ks.space(db), ks.Hash(key)
+	e := sp.table.Find(hash, key)
+	if e != nil {
+		if e.seq >= h.seq {
+			return nil
+		}
+		ks.forget(sp, e)
+		e.str, e.obj = nil, nil
+	} else {
+		e = ks.add(sp, hash, key, loaded.kind, h.seq)
+	}
+	e.take(&loaded)
+	e.seq, e.access = h.seq, h.access
+	sp.setExpire(e, h.deadline)
+	if h.inline {
+		e.stored = inlined
+		ks.settle(sp, e)
+		return nil
+	}
+	e.stored = held
+	size := max(h.size, e.bare())
+	ks.charge(sp, account{used: int64(size - e.size)})
+	e.size = size
+	ks.chill(sp, e, &stub{
+		base: h.base, away: int64(size - e.bare()),
+		pending: append([]byte(nil), h.pending...), lenient: h.lenient,
+	})
+	return nil
+}
+
+// coldForm is an entry of a form, without a value.
+func coldForm(form byte) (e entry, err error) {
+	e.kind, e.raw = Kind(form&^rawFlag), form&rawFlag != 0
+	if e.kind == None || e.kind > ZSetKind || e.raw && e.kind != String {
+		return e, fmt.Errorf("%w: form %#x", errHead, form)
+	}
+	return e, nil
+}
+
+// DumpCold appends the record of a key that Dump left out, with the value that
+// the tier gave, which doesn't come back into memory by that. It reports false
+// if head and body are too old, so that the tier must be asked again: the
+// key is cold still, with another value. A key that is gone, or in memory, is
+// written as it is.
+func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, head, body []byte) (_ []byte, ok bool, err error) {
+	sp := ks.spaces[k.DB]
+	if sp == nil {
+		return dst, true, nil
+	}
+	e := sp.table.Find(k.Hash, k.Key)
+	switch {
+	case e == nil:
+		return dst, true, nil
+	case e.cold == nil:
+		return e.appendRecord(dst, k.DB), true, nil
+	}
+	warm, fits, err := ks.thaw(e, head, body)
+	if err != nil {
+		return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
+	}
+	if !fits {
+		return dst, false, nil
+	}
+	return warm.appendRecord(dst, k.DB), true, nil
+}
+
+// Graves are the keys that the tier may hold and that are no more.
+type Graves struct {
+	flushed [Databases]bool
+	keys    [Databases]map[string]uint64 // to the hash
+	n       int
+}
+
+// Grave is a deleted key.
+type Grave struct {
+	DB   int
+	Hash uint64
+	Key  []byte
+}
+
+// Empty reports whether there is nothing to delete.
+func (g *Graves) Empty() bool { return g.n == 0 && g.flushed == [Databases]bool{} }
+
+// Len is the number of keys.
+func (g *Graves) Len() int { return g.n }
+
+// Flushed yields the logical databases of which all must be deleted, before
+// anything is put in again.
+func (g *Graves) Flushed() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for db, flushed := range g.flushed {
+			if flushed && !yield(db) {
+				return
+			}
+		}
+	}
+}
+
+// Keys yields the keys to be deleted.
+func (g *Graves) Keys() iter.Seq[Grave] {
+	return func(yield func(Grave) bool) {
+		for db, keys := range g.keys {
+			for key, hash := range keys {
+				if !yield(Grave{db, hash, []byte(key)}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (g *Graves) dig(db int, hash uint64, key []byte) {
+	if g.keys[db] == nil {
+		g.keys[db] = make(map[string]uint64)
+	}
+	if _, had := g.keys[db][string(key)]; !had {
+		g.keys[db][string(key)] = hash
+		g.n++
+	}
+}
+
+// fill removes the grave of a key that is written to the tier again.
+func (g *Graves) fill(db int, _ uint64, key []byte) {
+	if _, had := g.keys[db][string(key)]; had {
+		delete(g.keys[db], string(key))
+		g.n--
+	}
+}
+
+func (g *Graves) flush(db int) {
+	g.n -= len(g.keys[db])
+	g.keys[db], g.flushed[db] = nil, true
+}
+
+// Buried is how many keys wait to be deleted from the tier.
+func (ks *Keyspace) Buried() int { return ks.tier.graves.n }
+
+// TakeGraves begins a session of writing to the tier, and gives what it must
+// delete first. The graves may be read without the lock.
+func (ks *Keyspace) TakeGraves() Graves {
+	g := ks.tier.graves
+	ks.tier.graves = Graves{}
+	ks.tier.joined = nil
+	return g
+}
+
+// Rebury ends a session that failed: its graves are there again, and what it
+// swept counts as not stored.
+func (ks *Keyspace) Rebury(g Graves) {
+	now := &ks.tier.graves
+	for db := range Databases {
+		if now.flushed[db] {
+			continue // what was there before is covered
+		}
+		now.flushed[db] = g.flushed[db]
+		for key, hash := range g.keys[db] {
+			now.dig(db, hash, []byte(key))
+		}
+	}
+	for _, k := range ks.tier.joined {
+		if sp := ks.spaces[k.DB]; sp != nil {
+			if e := sp.table.Find(k.Hash, k.Key); e != nil && e.seq == k.Seq && e.cold == nil {
+				e.stored = apart
+			}
+		}
+	}
+	ks.tier.joined = nil
+}
