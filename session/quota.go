@@ -58,7 +58,7 @@ func (q *quota) setLimits(l catalog.Limits, t *Tenant) {
 func (s *Session) withinQuota(row *command.Row, argv [][]byte, size int64, queues bool) error {
 	q := &s.tenant.quota
 	before := int64(0)
-	if queues {
+	if queues && !s.multi.aborted {
 		before = s.multi.bytes
 		s.multi.bytes += size
 	}
