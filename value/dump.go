@@ -10,22 +10,35 @@ import (
 
 // Dumps, as snapshots and effects carry them:
 //
-//	| version (1) | form (1) | count (uvarint) | body
+//	| version (1) | form (1) | count or width (1) | body        small forms: behind the version, their own bytes (small.go)
+//	| version (1) | form (1) | count (uvarint)    | body        big forms
 //
 //	form                       body
-//	'h' 'H'   hash             count times field, value
-//	's' 'S'   set of strings   count times member
-//	'i'       set of integers  width (1), count times an integer of that width
-//	'z' 'Z'   sorted set       count times member, score (8), in order
-//	'l'       list             count times element
+//	'H'   hash                 count times field, value
+//	'S'   set of strings       count times member
+//	'Z'   sorted set           count times member, score (8), in order
+//	'L'   list                 count times element
 //
-// Small letters are packed forms. A string is its length (uvarint) and its
-// bytes; numbers are little-endian. What is packed keeps its order, what is
-// hashed comes in the order of hashes. So copies that went through the same
-// changes have the same dumps, whatever shape their tables have.
+// A string is its length (uvarint) and its bytes; numbers are little-endian.
+// What is packed keeps its order, what is hashed comes in the order of hashes.
+// So copies that went through the same changes have the same dumps, whatever
+// shape their tables have.
 //
-// Version 1 is the first. Whoever reads must refuse what it doesn't know.
-const dumpVersion = 1
+// Version 2 is written. Version 1, which is read as well, had a count (uvarint)
+// in front of every body; the width of 'i' was the first byte of its body;
+// elements of 'z' were as those of 'Z'; and 'l' was any list. Whoever reads
+// must refuse what it doesn't know.
+const (
+	dumpVersion = 2
+	oldVersion  = 1
+)
+
+const (
+	formBigHash = 'H'
+	formBigSet  = 'S'
+	formBigZSet = 'Z'
+	formBigList = 'L'
+)
 
 // ErrBadDump is the cause of each error of loading.
 var ErrBadDump = errors.New("bad dump of a value")
@@ -52,25 +65,55 @@ func (r *dumpReader) fail(format string, args ...any) {
 	r.rest = nil
 }
 
-// header returns the form and the count, of which each takes each bytes of the
-// body at least.
-func (r *dumpReader) header(each int) (form byte, count int) {
+// small returns a small form if the dump is one of version 2, and in one piece.
+func (r *dumpReader) small() packed {
+	b := packed(r.rest)
+	if len(b) < 1+headSize || b[0] != dumpVersion {
+		return nil
+	}
+	b = b[1:len(b):len(b)]
+	wrong := ""
+	switch b[0] {
+	case formHash:
+		wrong = b.checkStrings(2)
+	case formStrings:
+		wrong = b.checkStrings(1)
+	case formInts:
+		wrong = b.checkInts()
+	case formZSet:
+		if wrong = b.checkScored(); wrong == "" {
+			wrong = b.checkDistinct()
+		}
+	case formList:
+		wrong = b.checkList()
+	default:
+		return nil
+	}
+	if wrong != "" {
+		r.fail("%s", wrong)
+	}
+	return b
+}
+
+// header returns the version, the form and the count, of which each takes each
+// bytes of the body at least.
+func (r *dumpReader) header(each int) (version, form byte, count int) {
 	if len(r.rest) < 2 {
 		r.fail("no header")
-		return 0, 0
+		return 0, 0, 0
 	}
-	version, form := r.rest[0], r.rest[1]
-	if version != dumpVersion {
+	version, form = r.rest[0], r.rest[1]
+	if version != dumpVersion && version != oldVersion {
 		r.fail("version %d", version)
-		return 0, 0
+		return 0, 0, 0
 	}
 	r.rest = r.rest[2:]
 	n := r.uvarint()
 	if n > uint64(len(r.rest)/each) {
 		r.fail("%d elements in %d bytes", n, len(r.rest))
-		return 0, 0
+		return 0, 0, 0
 	}
-	return form, int(n)
+	return version, form, int(n)
 }
 
 func (r *dumpReader) uvarint() uint64 {
@@ -97,35 +140,28 @@ func (r *dumpReader) take(n uint64) []byte {
 	return s
 }
 
-// small checks what a packed form may have.
-func (r *dumpReader) small(strings ...[]byte) {
-	for _, s := range strings {
-		if len(s) > maxPackedBytes {
-			r.fail("%d bytes in a packed string", len(s))
-		}
-	}
-}
-
-func (r *dumpReader) smallCount(count int) {
-	if count > maxPackedLen {
-		r.fail("%d packed elements", count)
-	}
-}
-
-// end returns the error, which there also is if something is left.
-func (r *dumpReader) end() error {
+// end fails if something is left.
+func (r *dumpReader) end() {
 	if r.err == nil && len(r.rest) > 0 {
 		r.fail("%d bytes too many", len(r.rest))
 	}
-	return r.err
+}
+
+// appendDump appends a small collection; none at all is an empty one.
+func (s *small) appendDump(dst []byte, form, second byte) []byte {
+	dst = append(dst, dumpVersion)
+	if len(s.b) == 0 {
+		return append(dst, form, second)
+	}
+	return append(dst, s.b...)
 }
 
 // AppendDump appends the hash as LoadHash reads it.
 func (h *Hash) AppendDump(dst []byte) []byte {
 	if h.big == nil {
-		return append(appendHeader(dst, 'h', h.Len()), h.small...)
+		return h.small.appendDump(dst, formHash, 0)
 	}
-	dst = appendHeader(dst, 'H', h.Len())
+	dst = appendHeader(dst, formBigHash, h.Len())
 	h.big.table.InOrder(func(c *cell) {
 		dst = appendString(appendString(dst, c.key()), c.value())
 	})
@@ -134,99 +170,144 @@ func (h *Hash) AppendDump(dst []byte) []byte {
 
 // LoadHash makes a hash of a dump, whose scans are ordered under that seed.
 func LoadHash(seed uint64, dump []byte) (*Hash, error) {
+	h := new(Hash)
+	if err := h.Load(seed, dump, nil); err != nil {
+		return nil, err
+	}
+	h.small.own()
+	return h, nil
+}
+
+// Load makes h what a dump says, as if it had been borrowed and changed: then
+// Small gives the bytes to keep, or Big the hash. A small one lies in the dump
+// itself, which must not change until then. After an error h is empty.
+func (h *Hash) Load(seed uint64, dump []byte, scratch *Scratch) error {
+	h.Borrow(seed, nil, scratch)
+	h.small.moved = true
 	r := dumpReader{rest: dump}
-	form, count := r.header(2)
-	h := NewHash(seed)
-	switch form {
-	case 'h':
-		r.smallCount(count)
-	case 'H':
-		h.big = newCells(seed)
-	default:
+	if b := r.small(); b != nil {
+		if b[0] != formHash {
+			r.fail("form %q of a hash", b[0])
+		}
+		h.small.b = b
+	} else {
+		h.load(&r)
+	}
+	if r.err != nil {
+		*h = Hash{seed: seed}
+	}
+	return r.err
+}
+
+func (h *Hash) load(r *dumpReader) {
+	version, form, count := r.header(2)
+	if form == formBigHash {
+		h.big = newCells(h.seed)
+	} else if form != formHash || version != oldVersion {
 		r.fail("form %q of a hash", form)
 	}
 	for i := 0; i < count && r.err == nil; i++ {
 		field, val := r.string(), r.string()
-		if form == 'h' {
-			r.small(field, val)
-		}
 		if r.err == nil && !h.Set(field, val) {
 			r.fail("a field twice")
 		}
 	}
-	if err := r.end(); err != nil {
-		return nil, err
+	r.stayedSmall(form == formHash, h.big == nil)
+	r.end()
+}
+
+// stayedSmall fails if what was dumped as small isn't.
+func (r *dumpReader) stayedSmall(was, is bool) {
+	if was && !is {
+		r.fail("a packed form with more than fits in one")
 	}
-	return h, nil
 }
 
 // AppendDump appends the set as LoadSet reads it.
 func (s *Set) AppendDump(dst []byte) []byte {
-	switch {
-	case s.IsIntset():
-		return append(append(appendHeader(dst, 'i', s.Len()), s.width), s.data...)
-	case s.big == nil:
-		return append(appendHeader(dst, 's', s.Len()), s.data...)
+	if s.big == nil {
+		return s.small.appendDump(dst, formInts, 2)
 	}
-	dst = appendHeader(dst, 'S', s.Len())
+	dst = appendHeader(dst, formBigSet, s.Len())
 	s.big.table.InOrder(func(c *cell) { dst = appendString(dst, c.key()) })
 	return dst
 }
 
 // LoadSet makes a set of a dump, whose scans are ordered under that seed.
 func LoadSet(seed uint64, dump []byte) (*Set, error) {
+	s := new(Set)
+	if err := s.Load(seed, dump, nil); err != nil {
+		return nil, err
+	}
+	s.small.own()
+	return s, nil
+}
+
+// Load makes s what a dump says: see Hash.Load.
+func (s *Set) Load(seed uint64, dump []byte, scratch *Scratch) error {
+	s.Borrow(seed, nil, scratch)
+	s.small.moved = true
 	r := dumpReader{rest: dump}
-	form, count := r.header(1)
-	s := NewSet(seed)
-	s.width = 0
-	switch form {
-	case 'i':
-		r.loadInts(s, count)
-		count = 0
-	case 's':
-		r.smallCount(count)
-	case 'S':
-		s.big = newCells(seed)
+	if b := r.small(); b != nil {
+		if b[0] != formStrings && b[0] != formInts {
+			r.fail("form %q of a set", b[0])
+		}
+		s.small.b = b
+	} else {
+		s.load(&r)
+	}
+	if r.err != nil {
+		*s = Set{seed: s.seed}
+	}
+	return r.err
+}
+
+func (s *Set) load(r *dumpReader) {
+	version, form, count := r.header(1)
+	switch {
+	case form == formBigSet:
+		s.big = newCells(s.seed)
+	case form == formInts && version == oldVersion:
+		s.loadInts(r, count)
+		return
+	case form == formStrings && version == oldVersion:
+		s.small.begin(formStrings, 0)
 	default:
 		r.fail("form %q of a set", form)
 	}
 	for i := 0; i < count && r.err == nil; i++ {
 		member := r.string()
-		if form == 's' {
-			r.small(member)
-		}
 		if r.err == nil && !s.Add(member) {
 			r.fail("a member twice")
 		}
 	}
-	if err := r.end(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	r.stayedSmall(form == formStrings, s.big == nil)
+	r.end()
 }
 
-func (r *dumpReader) loadInts(s *Set, count int) {
+// loadInts reads the integers of version 1.
+func (s *Set) loadInts(r *dumpReader, count int) {
 	width := r.take(1)
-	if r.err != nil || width[0] != 2 && width[0] != 4 && width[0] != 8 || count > maxIntsLen {
-		r.fail("%d integers of width %d", count, width)
+	if r.err != nil || count > maxIntsLen {
+		r.fail("%d integers", count)
 		return
 	}
-	data := r.take(uint64(count) * uint64(width[0]))
-	ints := intset{append([]byte(nil), data...), width[0]}
-	for i := 1; i < ints.len(); i++ {
-		if ints.at(i-1) >= ints.at(i) {
-			r.fail("integers out of order")
-		}
+	s.small.begin(formInts, width[0])
+	s.small.open(headSize, headSize, len(r.rest))
+	copy(s.small.b[headSize:], r.rest)
+	if wrong := s.small.b.checkInts(); wrong != "" {
+		r.fail("%s", wrong)
+	} else if s.Len() != count {
+		r.fail("%d integers announced, %d there", count, s.Len())
 	}
-	s.setInts(ints)
 }
 
 // AppendDump appends the sorted set as LoadZSet reads it.
 func (z *ZSet) AppendDump(dst []byte) []byte {
 	if z.big == nil {
-		return append(appendHeader(dst, 'z', z.Len()), z.small...)
+		return z.small.appendDump(dst, formZSet, 0)
 	}
-	dst = appendHeader(dst, 'Z', z.Len())
+	dst = appendHeader(dst, formBigZSet, z.Len())
 	for member, score := range z.All() {
 		dst = appendString(dst, member)
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(score))
@@ -237,31 +318,51 @@ func (z *ZSet) AppendDump(dst []byte) []byte {
 // LoadZSet makes a sorted set of a dump, whose scans are ordered under that
 // seed.
 func LoadZSet(seed uint64, dump []byte) (*ZSet, error) {
+	z := new(ZSet)
+	if err := z.Load(seed, dump, nil); err != nil {
+		return nil, err
+	}
+	z.small.own()
+	return z, nil
+}
+
+// Load makes z what a dump says: see Hash.Load.
+func (z *ZSet) Load(seed uint64, dump []byte, scratch *Scratch) error {
+	z.Borrow(seed, nil, scratch)
+	z.small.moved = true
 	r := dumpReader{rest: dump}
-	form, count := r.header(1 + scoreSize)
-	z := NewZSet(seed)
-	switch form {
-	case 'z':
-		r.smallCount(count)
-	case 'Z':
-		z.big = newBigZSet(seed)
-	default:
+	if b := r.small(); b != nil {
+		if b[0] != formZSet {
+			r.fail("form %q of a sorted set", b[0])
+		}
+		z.small.b = b
+	} else {
+		z.load(&r)
+	}
+	if r.err != nil {
+		*z = ZSet{seed: z.seed}
+	}
+	return r.err
+}
+
+func (z *ZSet) load(r *dumpReader) {
+	version, form, count := r.header(1 + scoreSize)
+	if form == formBigZSet {
+		z.big = newBigZSet(z.seed)
+	} else if form != formZSet || version != oldVersion {
 		r.fail("form %q of a sorted set", form)
 	}
 	var last []byte
 	lastScore := math.Inf(-1)
-	for i := 0; i < count && r.err == nil; i++ {
+	for i := 0; i < count; i++ {
 		member, bits := r.string(), r.take(scoreSize)
-		if form == 'z' {
-			r.small(member)
-		}
 		if r.err != nil {
-			break
+			return
 		}
 		score := getScore(bits)
 		if math.IsNaN(score) {
 			r.fail("a score that is not a number")
-			break
+			return
 		}
 		if score < lastScore || i > 0 && score == lastScore && bytes.Compare(member, last) <= 0 {
 			r.fail("members out of order")
@@ -270,15 +371,16 @@ func LoadZSet(seed uint64, dump []byte) (*ZSet, error) {
 		}
 		last, lastScore = member, score
 	}
-	if err := r.end(); err != nil {
-		return nil, err
-	}
-	return z, nil
+	r.stayedSmall(form == formZSet, z.big == nil)
+	r.end()
 }
 
 // AppendDump appends the list as LoadList reads it.
 func (l *List) AppendDump(dst []byte) []byte {
-	dst = appendHeader(dst, 'l', l.Len())
+	if l.big == nil {
+		return l.small.appendDump(dst, formList, 0)
+	}
+	dst = appendHeader(dst, formBigList, l.Len())
 	for v := range l.All() {
 		dst = appendString(dst, v)
 	}
@@ -287,19 +389,44 @@ func (l *List) AppendDump(dst []byte) []byte {
 
 // LoadList makes a list of a dump.
 func LoadList(dump []byte) (*List, error) {
-	r := dumpReader{rest: dump}
-	form, count := r.header(1)
-	if form != 'l' {
-		r.fail("form %q of a list", form)
+	l := new(List)
+	if err := l.Load(dump, nil); err != nil {
+		return nil, err
 	}
-	l := NewList()
+	l.small.own()
+	return l, nil
+}
+
+// Load makes l what a dump says: see Hash.Load.
+func (l *List) Load(dump []byte, scratch *Scratch) error {
+	l.Borrow(nil, scratch)
+	l.small.moved = true
+	r := dumpReader{rest: dump}
+	if b := r.small(); b != nil {
+		if b[0] != formList {
+			r.fail("form %q of a list", b[0])
+		}
+		l.small.b = b
+	} else {
+		l.load(&r)
+	}
+	if r.err != nil {
+		*l = List{}
+	}
+	return r.err
+}
+
+func (l *List) load(r *dumpReader) {
+	version, form, count := r.header(1)
+	if form == formBigList && count > 0 {
+		l.big = &bigList{}
+	} else if form != formList || version != oldVersion {
+		r.fail("form %q of a list of %d", form, count)
+	}
 	for i := 0; i < count && r.err == nil; i++ {
 		if v := r.string(); r.err == nil {
 			l.PushBack(v)
 		}
 	}
-	if err := r.end(); err != nil {
-		return nil, err
-	}
-	return l, nil
+	r.end()
 }

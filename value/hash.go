@@ -10,21 +10,41 @@ import (
 // While it is small it is packed: field, value, field, value, in the order in
 // which fields were first set.
 type Hash struct {
-	small packed
+	small small
 	big   *cells // nil while small
 	seed  uint64
-	n     uint16 // fields while small
 }
 
 // NewHash makes an empty hash whose scans are ordered under that seed.
 func NewHash(seed uint64) *Hash { return &Hash{seed: seed} }
+
+// Borrow sets h around the bytes of a small hash, or around none, to be an
+// empty one. It changes them in place as far as their capacity goes, and goes
+// on in the scratch if that isn't enough.
+func (h *Hash) Borrow(seed uint64, blob []byte, scratch *Scratch) {
+	h.small.borrow(blob, scratch)
+	h.big, h.seed = nil, seed
+}
+
+// Small is the bytes of a small hash, and whether they are other ones than it
+// was borrowed around. ok is false if it has become big.
+func (h *Hash) Small() (blob []byte, moved, ok bool) {
+	return h.small.b, h.small.moved, h.big == nil
+}
+
+// Big moves a big hash, which h no longer is then, into one of its own.
+func (h *Hash) Big() *Hash {
+	big := &Hash{big: h.big, seed: h.seed}
+	*h = Hash{}
+	return big
+}
 
 // Len is the number of fields.
 func (h *Hash) Len() int {
 	if h.big != nil {
 		return h.big.table.Len()
 	}
-	return int(h.n)
+	return h.small.count()
 }
 
 // Encoding is the name of the form the hash has.
@@ -37,7 +57,7 @@ func (h *Hash) Encoding() string {
 
 // Size is the memory that the hash takes, in bytes.
 func (h *Hash) Size() int {
-	size := int(unsafe.Sizeof(*h)) + cap(h.small)
+	size := int(unsafe.Sizeof(*h)) + cap(h.small.b)
 	if h.big != nil {
 		size += h.big.size()
 	}
@@ -52,12 +72,12 @@ func (h *Hash) Get(field []byte) ([]byte, bool) {
 		}
 		return nil, false
 	}
-	off := h.small.find(field, 2)
+	off := h.small.b.find(field, 2)
 	if off < 0 {
 		return nil, false
 	}
-	_, off = h.small.at(off)
-	val, _ := h.small.at(off)
+	_, off = h.small.b.at(off)
+	val, _ := h.small.b.at(off)
 	return val, true
 }
 
@@ -75,25 +95,26 @@ func (h *Hash) Set(field, val []byte) (added bool) {
 	if h.big != nil {
 		return h.big.put(field, val)
 	}
-	if off := h.small.find(field, 2); off >= 0 {
-		_, off = h.small.at(off)
-		old, end := h.small.at(off)
+	if off := h.small.b.find(field, 2); off >= 0 {
+		_, off = h.small.b.at(off)
+		old, end := h.small.b.at(off)
 		if len(old) == len(val) {
 			copy(old, val)
 			return false
 		}
-		h.small = h.small.open(off, end, packedSize(len(val)))
+		h.small.open(off, end, packedSize(len(val)))
 		h.small.put(off, val)
 		return false
 	}
-	if h.n == maxPackedLen {
+	if h.small.count() == maxPackedLen {
 		h.grow()
 		return h.big.put(field, val)
 	}
-	off := len(h.small)
-	h.small = h.small.open(off, off, packedSize(len(field))+packedSize(len(val)))
+	h.small.begin(formHash, 0)
+	off := len(h.small.b)
+	h.small.open(off, off, packedSize(len(field))+packedSize(len(val)))
 	h.small.put(h.small.put(off, field), val)
-	h.n++
+	h.small.b[1]++
 	return true
 }
 
@@ -102,12 +123,12 @@ func (h *Hash) Del(field []byte) bool {
 	if h.big != nil {
 		return h.big.remove(field) != nil
 	}
-	off := h.small.find(field, 2)
+	off := h.small.b.find(field, 2)
 	if off < 0 {
 		return false
 	}
-	h.small = h.small.open(off, h.small.skip(off, 2), 0)
-	h.n--
+	h.small.open(off, h.small.b.skip(off, 2), 0)
+	h.small.b[1]--
 	return true
 }
 
@@ -117,7 +138,7 @@ func (h *Hash) grow() {
 	for field, val := range h.All() {
 		big.add(field, val)
 	}
-	h.small, h.n, h.big = nil, 0, big
+	h.small, h.big = small{}, big
 }
 
 // All gives the fields and their values: of a small hash in the order in
@@ -128,10 +149,10 @@ func (h *Hash) All() iter.Seq2[[]byte, []byte] {
 			h.big.table.Range(func(c *cell) bool { return yield(c.key(), c.value()) })
 			return
 		}
-		for off := 0; off < len(h.small); {
+		for off := headSize; off < len(h.small.b); {
 			var field, val []byte
-			field, off = h.small.at(off)
-			val, off = h.small.at(off)
+			field, off = h.small.b.at(off)
+			val, off = h.small.b.at(off)
 			if !yield(field, val) {
 				return
 			}
@@ -161,8 +182,8 @@ func (h *Hash) Random(rng Rand) (field, val []byte) {
 		c := h.big.table.Random(rng)
 		return c.key(), c.value()
 	}
-	field, off := h.small.at(h.small.skip(0, 2*below(rng, int(h.n))))
-	val, _ = h.small.at(off)
+	field, off := h.small.b.at(h.small.b.skip(headSize, 2*below(rng, h.small.count())))
+	val, _ = h.small.b.at(off)
 	return field, val
 }
 
@@ -172,7 +193,7 @@ func (h *Hash) Sample(rng Rand, n int, fn func(field, val []byte)) {
 		h.big.sample(rng, n, func(c *cell) { fn(c.key(), c.value()) })
 		return
 	}
-	left := newLottery(rng, n, int(h.n))
+	left := newLottery(rng, n, h.small.count())
 	for field, val := range h.All() {
 		if left.winners == 0 {
 			return

@@ -7,7 +7,7 @@ import (
 
 // intset is a sorted sequence of distinct integers in one slice, each as wide
 // as the widest so far needs: 2, 4 or 8 bytes, little-endian. It never gets
-// narrower.
+// narrower. It is read as this; Set changes it (set.go).
 type intset struct {
 	data  []byte
 	width uint8
@@ -59,33 +59,6 @@ func (s intset) search(v int64) (i int, found bool) {
 		}
 	}
 	return low, low < s.len() && s.at(low) == v
-}
-
-func (s *intset) add(v int64) bool {
-	i, found := s.search(v)
-	if found {
-		return false
-	}
-	if width := widthOf(v); width > s.width {
-		wider := intset{make([]byte, s.len()*int(width), (s.len()+1)*int(width)), width}
-		for j := range s.len() {
-			wider.setAt(j, s.at(j))
-		}
-		*s = wider
-	}
-	at := i * int(s.width)
-	s.data = packed(s.data).open(at, at, int(s.width))
-	s.setAt(i, v)
-	return true
-}
-
-func (s *intset) del(v int64) bool {
-	i, found := s.search(v)
-	if found {
-		at := i * int(s.width)
-		s.data = packed(s.data).open(at, at+int(s.width), 0)
-	}
-	return found
 }
 
 // asInt reads b if it is a 64-bit integer written the one way that

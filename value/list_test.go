@@ -125,15 +125,10 @@ func checkList(t *testing.T, rng *rand.Rand, l *List, model [][]byte) {
 	if got := slices.Collect(l.All()); !equal(got, model) {
 		t.Fatalf("has %q, want %q", got, model)
 	}
-	size := 0
-	for i, c := range l.chunks() {
-		size += len(c.buf)
-		if c.n > chunkLen || c.hi-c.lo > chunkBytes && c.n > 1 || c.lo < 0 || c.hi > len(c.buf) || c.n == 0 && l.n > 0 {
-			t.Fatalf("chunk %d: %d elements, bytes %d to %d of %d", i, c.n, c.lo, c.hi, len(c.buf))
-		}
-	}
-	if size != l.bytes {
-		t.Fatalf("%d bytes in chunks, says %d", size, l.bytes)
+	if l.big != nil {
+		checkBigList(t, l.big)
+	} else if b := l.small.b; len(b) > 0 && (b[1] != byte(len(model)) || b.checkList() != "" || len(b) > maxListBytes) {
+		t.Fatalf("a small list of %d elements in %d bytes, says %d: %s", len(model), len(b), b[1], b.checkList())
 	}
 	for range 5 {
 		i := rng.IntN(len(model)+4) - 2
@@ -155,6 +150,28 @@ func checkList(t *testing.T, rng *rand.Rand, l *List, model [][]byte) {
 		if !equal(down, back) {
 			t.Fatalf("RangeBack(%d) of %d gave %q, want %q", i, len(model), down, back)
 		}
+	}
+}
+
+func checkBigList(t *testing.T, l *bigList) {
+	t.Helper()
+	n, chunks, size := 0, 0, 0
+	for i, b := range l.blocks {
+		bn, bsize := 0, 0
+		for j, c := range b.chunks {
+			bn += c.n
+			bsize += len(c.buf)
+			if c.n > chunkLen || c.hi-c.lo > chunkBytes && c.n > 1 || c.lo < 0 || c.hi > len(c.buf) || c.n == 0 {
+				t.Fatalf("chunk %d of %d: %d elements, bytes %d to %d of %d", j, i, c.n, c.lo, c.hi, len(c.buf))
+			}
+		}
+		if bn != b.n || bsize != b.bytes || len(b.chunks) == 0 || len(b.chunks) > blockLen {
+			t.Fatalf("block %d of %d chunks, %d elements, %d bytes; says %d, %d", i, len(b.chunks), bn, bsize, b.n, b.bytes)
+		}
+		n, size, chunks = n+bn, size+bsize, chunks+len(b.chunks)
+	}
+	if n != l.n || size != l.bytes || chunks != l.chunks {
+		t.Fatalf("%d elements, %d bytes, %d chunks; says %d, %d, %d", n, size, chunks, l.n, l.bytes, l.chunks)
 	}
 }
 
@@ -197,8 +214,8 @@ func TestListRemoveValueOfAll(t *testing.T) {
 	for i := range 1000 {
 		l.PushBack([]byte{byte(min(i%10, 1))})
 	}
-	if n := l.RemoveValue([]byte{1}, -890); n != 890 || len(l.chunks()) > 4 {
-		t.Errorf("removed %d, leaving %d chunks", n, len(l.chunks()))
+	if n := l.RemoveValue([]byte{1}, -890); n != 890 || l.big.chunks > 4 {
+		t.Errorf("removed %d, leaving %d chunks", n, l.big.chunks)
 	}
 	ones := 0
 	l.Range(0, func(v []byte) bool { ones += int(v[0]); return ones < 10 })

@@ -43,9 +43,9 @@ func (p packed) skip(off, n int) int {
 }
 
 // find returns the offset of the first string that is s, looking at every
-// stride-th from the first, or -1.
+// stride-th behind the head of a small collection, or -1.
 func (p packed) find(s []byte, stride int) int {
-	for off := 0; off < len(p); {
+	for off := headSize; off < len(p); {
 		begin, n := p.head(off)
 		if n == len(s) && same(p[begin:begin+n], s) {
 			return off
@@ -60,23 +60,6 @@ func (p packed) find(s []byte, stride int) int {
 func same(a, b []byte) bool {
 	last := len(a) - 1
 	return last < 0 || a[last] == b[last] && bytes.Equal(a, b)
-}
-
-// open replaces the bytes from off to end by n bytes for the caller to fill.
-// It keeps an eighth of its length in reserve when it has to grow: less
-// reserve than append has, since most small collections stop growing.
-func (p packed) open(off, end, n int) packed {
-	size := len(p) + n - (end - off)
-	if size <= cap(p) {
-		old := p
-		p = p[:size]
-		copy(p[off+n:], old[end:])
-		return p
-	}
-	grown := append(packed(nil), make(packed, size+size/8)...)[:size]
-	copy(grown, p[:off])
-	copy(grown[off+n:], p[end:])
-	return grown
 }
 
 // put writes s at off, where open made room, and returns the offset behind.

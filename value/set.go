@@ -13,26 +13,46 @@ import (
 // were added. That form has no name in Redis 7.0: Encoding calls it by that of
 // the big one, which a set of the same members would have there.
 type Set struct {
-	data  []byte // of an intset or packed; nil when big
-	big   *cells
+	small small
+	big   *cells // nil while small
 	seed  uint64
-	n     uint16 // members while packed
-	width uint8  // of the intset; 0: it isn't one
 }
 
 // NewSet makes an empty set whose scans are ordered under that seed.
-func NewSet(seed uint64) *Set {
-	return &Set{seed: seed, width: 2}
+func NewSet(seed uint64) *Set { return &Set{seed: seed} }
+
+// Borrow sets s around the bytes of a small set, or around none, to be an
+// empty one. It changes them in place as far as their capacity goes, and goes
+// on in the scratch if that isn't enough.
+func (s *Set) Borrow(seed uint64, blob []byte, scratch *Scratch) {
+	s.small.borrow(blob, scratch)
+	s.big, s.seed = nil, seed
+}
+
+// Small is the bytes of a small set, and whether they are other ones than it
+// was borrowed around. ok is false if it has become big.
+func (s *Set) Small() (blob []byte, moved, ok bool) {
+	return s.small.b, s.small.moved, s.big == nil
+}
+
+// Big moves a big set, which s no longer is then, into one of its own.
+func (s *Set) Big() *Set {
+	big := &Set{big: s.big, seed: s.seed}
+	*s = Set{}
+	return big
 }
 
 // IsIntset says whether the set has the form for integers.
-func (s *Set) IsIntset() bool { return s.width > 0 }
+func (s *Set) IsIntset() bool {
+	return s.big == nil && (len(s.small.b) == 0 || s.small.b[0] == formInts)
+}
 
-func (s *Set) ints() intset { return intset{s.data, s.width} }
-
-func (s *Set) setInts(ints intset) { s.data, s.width = ints.data, ints.width }
-
-func (s *Set) pack() packed { return s.data }
+func (s *Set) ints() intset {
+	if len(s.small.b) == 0 {
+		return intset{width: 2}
+	}
+	return intset{s.small.b[headSize:], s.small.b[1]}
+}
 
 // Len is the number of members.
 func (s *Set) Len() int {
@@ -42,7 +62,7 @@ func (s *Set) Len() int {
 	case s.IsIntset():
 		return s.ints().len()
 	}
-	return int(s.n)
+	return s.small.count()
 }
 
 // Encoding is the name of the form the set has.
@@ -55,7 +75,7 @@ func (s *Set) Encoding() string {
 
 // Size is the memory that the set takes, in bytes.
 func (s *Set) Size() int {
-	size := int(unsafe.Sizeof(*s)) + cap(s.data)
+	size := int(unsafe.Sizeof(*s)) + cap(s.small.b)
 	if s.big != nil {
 		size += s.big.size()
 	}
@@ -74,20 +94,14 @@ func (s *Set) Has(member []byte) bool {
 		}
 		return ok
 	}
-	return s.pack().find(member, 1) >= 0
+	return s.small.b.find(member, 1) >= 0
 }
 
 // Add puts member into the set and reports whether it is new.
 func (s *Set) Add(member []byte) (added bool) {
 	if s.IsIntset() {
 		if v, ok := asInt(member); ok {
-			ints := s.ints()
-			added = ints.add(v)
-			s.setInts(ints)
-			if ints.len() > maxIntsLen {
-				s.leaveInts(nil)
-			}
-			return added
+			return s.addInt(v)
 		}
 		s.leaveInts(member)
 	}
@@ -99,10 +113,10 @@ func (s *Set) Add(member []byte) (added bool) {
 		s.big.addHashed(hash, member, nil)
 		return true
 	}
-	if s.pack().find(member, 1) >= 0 {
+	if s.small.b.find(member, 1) >= 0 {
 		return false
 	}
-	if s.n == maxPackedLen || len(member) > maxPackedBytes {
+	if s.small.count() == maxPackedLen || len(member) > maxPackedBytes {
 		s.grow()
 		s.big.add(member, nil)
 		return true
@@ -112,11 +126,45 @@ func (s *Set) Add(member []byte) (added bool) {
 }
 
 func (s *Set) packMember(member []byte) {
-	p, off := s.pack(), len(s.data)
-	p = p.open(off, off, packedSize(len(member)))
-	p.put(off, member)
-	s.data = p
-	s.n++
+	s.small.begin(formStrings, 0)
+	off := len(s.small.b)
+	s.small.open(off, off, packedSize(len(member)))
+	s.small.put(off, member)
+	s.small.b[1]++
+}
+
+func (s *Set) addInt(v int64) (added bool) {
+	i, found := s.ints().search(v)
+	if found {
+		return false
+	}
+	s.small.begin(formInts, 2)
+	if width := widthOf(v); width > s.ints().width {
+		s.widen(width)
+	}
+	ints := s.ints()
+	at := headSize + i*int(ints.width)
+	s.small.open(at, at, int(ints.width))
+	ints = s.ints()
+	ints.setAt(i, v)
+	if ints.len() > maxIntsLen {
+		s.leaveInts(nil)
+	}
+	return true
+}
+
+// widen makes all integers as wide as that: the last first, since they move
+// backwards.
+func (s *Set) widen(width uint8) {
+	n, old := s.ints().len(), s.ints().width
+	end := len(s.small.b)
+	s.small.open(end, end, n*int(width-old))
+	s.small.b[1] = width
+	wide := s.ints()
+	narrow := intset{wide.data, old}
+	for i := n - 1; i >= 0; i-- {
+		wide.setAt(i, narrow.at(i))
+	}
 }
 
 // Del removes member and reports whether it was there.
@@ -130,17 +178,19 @@ func (s *Set) Del(member []byte) bool {
 			return false
 		}
 		ints := s.ints()
-		ok = ints.del(v)
-		s.setInts(ints)
-		return ok
+		i, found := ints.search(v)
+		if found {
+			at := headSize + i*int(ints.width)
+			s.small.open(at, at+int(ints.width), 0)
+		}
+		return found
 	}
-	p := s.pack()
-	off := p.find(member, 1)
+	off := s.small.b.find(member, 1)
 	if off < 0 {
 		return false
 	}
-	s.data = p.open(off, p.skip(off, 1), 0)
-	s.n--
+	s.small.open(off, s.small.b.skip(off, 1), 0)
+	s.small.b[1]--
 	return true
 }
 
@@ -148,19 +198,32 @@ func (s *Set) Del(member []byte) bool {
 // string, is added too.
 func (s *Set) leaveInts(next []byte) {
 	ints := s.ints()
-	s.setInts(intset{})
-	if ints.len() >= maxPackedLen || len(next) > maxPackedBytes {
-		s.big = newCells(s.seed)
-	}
+	n := ints.len()
 	var room [20]byte
-	for i := range ints.len() {
-		member := strconv.AppendInt(room[:0], ints.at(i), 10)
-		if s.big != nil {
-			s.big.add(member, nil)
-		} else {
-			s.packMember(member)
+	if n >= maxPackedLen || len(next) > maxPackedBytes {
+		s.big = newCells(s.seed)
+		for i := range n {
+			s.big.add(strconv.AppendInt(room[:0], ints.at(i), 10), nil)
 		}
+		s.small = small{}
+		return
 	}
+	var all [maxPackedLen]int64 // as strings they go where they are now
+	for i := range n {
+		all[i] = ints.at(i)
+	}
+	s.small.b = s.small.b[:0]
+	for _, v := range all[:n] {
+		s.packMember(strconv.AppendInt(room[:0], v, 10))
+	}
+	s.small.begin(formStrings, 0)
+}
+
+// text is an integer as a member.
+func (s *Set) text(v int64) []byte {
+	var digits [20]byte
+	b := strconv.AppendInt(digits[:0], v, 10)
+	return append(s.small.textRoom(len(b)), b...)
 }
 
 // grow changes a packed set to the big form.
@@ -169,7 +232,7 @@ func (s *Set) grow() {
 	for member := range s.All() {
 		big.add(member, nil)
 	}
-	s.data, s.n, s.big = nil, 0, big
+	s.small, s.big = small{}, big
 }
 
 // All gives the members: integers in ascending order, a packed set in the
@@ -180,10 +243,10 @@ func (s *Set) All() iter.Seq[[]byte] {
 		case s.big != nil:
 			s.big.table.Range(func(c *cell) bool { return yield(c.key()) })
 		case s.IsIntset():
-			// All in one allocation or two; nothing is written over, so
-			// members may be kept like those of other forms.
+			// Nothing is written over, so members may be kept like those of
+			// other forms.
 			ints := s.ints()
-			text := make([]byte, 0, 2*len(s.data))
+			text := s.small.textRoom(2 * len(ints.data))
 			for i := range ints.len() {
 				begin := len(text)
 				text = strconv.AppendInt(text, ints.at(i), 10)
@@ -192,8 +255,8 @@ func (s *Set) All() iter.Seq[[]byte] {
 				}
 			}
 		default:
-			p := s.pack()
-			for off := 0; off < len(p); {
+			p := s.small.b
+			for off := headSize; off < len(p); {
 				var member []byte
 				if member, off = p.at(off); !yield(member) {
 					return
@@ -225,10 +288,10 @@ func (s *Set) Random(rng Rand) []byte {
 		return s.big.table.Random(rng).key()
 	case s.IsIntset():
 		ints := s.ints()
-		return strconv.AppendInt(nil, ints.at(below(rng, ints.len())), 10)
+		return s.text(ints.at(below(rng, ints.len())))
 	}
-	p := s.pack()
-	member, _ := p.at(p.skip(0, below(rng, int(s.n))))
+	p := s.small.b
+	member, _ := p.at(p.skip(headSize, below(rng, s.small.count())))
 	return member
 }
 

@@ -15,13 +15,11 @@ import (
 // and RankOfLex turn a bound into the rank where it falls. What ZCOUNT counts,
 // say, is the difference of two of them.
 //
-// While it is small it is packed in order, each member followed by the eight
-// bytes of its score.
+// While it is small it is packed in order (zsmall.go).
 type ZSet struct {
-	small packed
+	small small
 	big   *bigZSet // nil while small
 	seed  uint64
-	n     uint16 // members while small
 }
 
 // bigZSet has each member in a cell, whose value is the score, and the cells
@@ -36,12 +34,33 @@ const scoreSize = 8
 // NewZSet makes an empty sorted set whose scans are ordered under that seed.
 func NewZSet(seed uint64) *ZSet { return &ZSet{seed: seed} }
 
+// Borrow sets z around the bytes of a small sorted set, or around none, to be
+// an empty one. It changes them in place as far as their capacity goes, and
+// goes on in the scratch if that isn't enough.
+func (z *ZSet) Borrow(seed uint64, blob []byte, scratch *Scratch) {
+	z.small.borrow(blob, scratch)
+	z.big, z.seed = nil, seed
+}
+
+// Small is the bytes of a small sorted set, and whether they are other ones
+// than it was borrowed around. ok is false if it has become big.
+func (z *ZSet) Small() (blob []byte, moved, ok bool) {
+	return z.small.b, z.small.moved, z.big == nil
+}
+
+// Big moves a big sorted set, which z no longer is then, into one of its own.
+func (z *ZSet) Big() *ZSet {
+	big := &ZSet{big: z.big, seed: z.seed}
+	*z = ZSet{}
+	return big
+}
+
 // Len is the number of members.
 func (z *ZSet) Len() int {
 	if z.big != nil {
 		return z.big.index.table.Len()
 	}
-	return int(z.n)
+	return z.small.count()
 }
 
 // Encoding is the name of the form the sorted set has.
@@ -54,7 +73,7 @@ func (z *ZSet) Encoding() string {
 
 // Size is the memory that the sorted set takes, in bytes.
 func (z *ZSet) Size() int {
-	size := int(unsafe.Sizeof(*z)) + cap(z.small)
+	size := int(unsafe.Sizeof(*z)) + cap(z.small.b)
 	if z.big != nil {
 		size += z.big.index.size() + z.big.tree.size()
 	}
@@ -69,12 +88,8 @@ func (z *ZSet) Score(member []byte) (float64, bool) {
 		}
 		return 0, false
 	}
-	_, off, ok := z.findSmall(member)
-	if !ok {
-		return 0, false
-	}
-	_, score, _ := z.smallAt(off)
-	return score, true
+	_, e, ok := z.small.b.findScored(member)
+	return e.score, ok
 }
 
 // Set gives member a score, which is not NaN, and reports whether the member
@@ -86,22 +101,21 @@ func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 	if z.big != nil {
 		return z.big.set(member, score)
 	}
-	_, off, found := z.findSmall(member)
+	_, e, found := z.small.b.findScored(member)
 	if found {
-		_, old, end := z.smallAt(off)
-		if old == score {
+		if e.score == score {
 			return false, false
 		}
-		z.small = z.small.open(off, end, 0)
-		z.n--
-	} else if z.n == maxPackedLen || len(member) > maxPackedBytes {
+		z.small.cutScored(e, e, 1)
+	} else if z.small.count() == maxPackedLen || len(member) > maxPackedBytes {
 		z.grow()
 		return z.big.set(member, score)
 	}
-	_, off = z.countSmall(func(m []byte, s float64) bool {
+	z.small.begin(formZSet, 0)
+	_, at := z.small.b.countScored(func(m []byte, s float64) bool {
 		return s < score || s == score && bytes.Compare(m, member) < 0
 	})
-	z.insertSmall(off, member, score)
+	z.small.insertScored(at, member, score)
 	return !found, true
 }
 
@@ -115,20 +129,37 @@ func (z *ZSet) Del(member []byte) bool {
 		z.big.tree.remove(c.score(), member)
 		return true
 	}
-	_, off, ok := z.findSmall(member)
-	if !ok {
-		return false
+	_, e, ok := z.small.b.findScored(member)
+	if ok {
+		z.small.cutScored(e, e, 1)
 	}
-	_, _, end := z.smallAt(off)
-	z.small = z.small.open(off, end, 0)
-	z.n--
-	return true
+	return ok
 }
 
 // RemoveRange removes the members of ranks from up to but not including to,
 // in order, calling fn, if there is one, for each before it goes.
 func (z *ZSet) RemoveRange(from, to int, fn func(member []byte, score float64)) {
 	from, to = max(from, 0), min(to, z.Len())
+	if from >= to {
+		return
+	}
+	if z.big == nil {
+		var first, last scoredAt
+		e := z.small.b.firstScored()
+		for rank := range to {
+			e = z.small.b.readScored(e)
+			if rank >= from && fn != nil {
+				fn(z.small.b.member(e), e.score)
+			}
+			if rank == from {
+				first = e
+			}
+			last = e
+			e = e.following()
+		}
+		z.small.cutScored(first, last, to-from)
+		return
+	}
 	for range to - from {
 		member, score := z.ByRank(from)
 		if fn != nil {
@@ -147,7 +178,7 @@ func (z *ZSet) Rank(member []byte) (int, bool) {
 		}
 		return z.big.tree.rank(c.score(), member), true
 	}
-	rank, _, ok := z.findSmall(member)
+	rank, _, ok := z.small.b.findScored(member)
 	return rank, ok
 }
 
@@ -157,12 +188,11 @@ func (z *ZSet) ByRank(rank int) (member []byte, score float64) {
 		item := z.big.tree.at(rank)
 		return item.cell.key(), item.score
 	}
-	off := 0
+	e := z.small.b.readScored(z.small.b.firstScored())
 	for ; rank > 0; rank-- {
-		_, _, off = z.smallAt(off)
+		e = z.small.b.readScored(e.following())
 	}
-	member, score, _ = z.smallAt(off)
-	return member, score
+	return z.small.b.member(e), e.score
 }
 
 // RankOfScore returns the number of members below a bound: with a score less
@@ -174,7 +204,7 @@ func (z *ZSet) RankOfScore(min float64, exclusive bool) int {
 			return i.score < min || exclusive && i.score == min
 		})
 	}
-	rank, _ := z.countSmall(func(_ []byte, score float64) bool {
+	rank, _ := z.small.b.countScored(func(_ []byte, score float64) bool {
 		return score < min || exclusive && score == min
 	})
 	return rank
@@ -190,7 +220,7 @@ func (z *ZSet) RankOfLex(min []byte, exclusive bool) int {
 	if z.big != nil {
 		return z.big.tree.count(func(i zitem) bool { return below(i.cell.key()) })
 	}
-	rank, _ := z.countSmall(func(member []byte, _ float64) bool { return below(member) })
+	rank, _ := z.small.b.countScored(func(member []byte, _ float64) bool { return below(member) })
 	return rank
 }
 
@@ -201,11 +231,9 @@ func (z *ZSet) Ascend(from int, fn func(member []byte, score float64) bool) {
 		z.big.tree.ascend(from, func(i zitem) bool { return fn(i.cell.key(), i.score) })
 		return
 	}
-	for off := 0; off < len(z.small); from-- {
-		var member []byte
-		var score float64
-		member, score, off = z.smallAt(off)
-		if from <= 0 && !fn(member, score) {
+	for e := z.small.b.firstScored(); e.off < len(z.small.b); e = e.following() {
+		e = z.small.b.readScored(e)
+		if from--; from < 0 && !fn(z.small.b.member(e), e.score) {
 			return
 		}
 	}
@@ -218,14 +246,19 @@ func (z *ZSet) Descend(from int, fn func(member []byte, score float64) bool) {
 		z.big.tree.descend(from, func(i zitem) bool { return fn(i.cell.key(), i.score) })
 		return
 	}
-	var offs [maxPackedLen]uint16
-	n := 0
-	for off := 0; off < len(z.small); n++ {
-		offs[n] = uint16(off)
-		_, _, off = z.smallAt(off)
+	var all [maxPackedLen]struct {
+		begin, end uint16
+		score      float64
 	}
-	for i := min(from, n-1); i >= 0; i-- {
-		if member, score, _ := z.smallAt(int(offs[i])); !fn(member, score) {
+	n := 0
+	for e := z.small.b.firstScored(); e.off < len(z.small.b) && n <= from; e = e.following() {
+		e = z.small.b.readScored(e)
+		all[n].begin, all[n].end, all[n].score = uint16(e.begin), uint16(e.end), e.score
+		n++
+	}
+	for n--; n >= 0; n-- {
+		at := &all[n]
+		if !fn(z.small.b[at.begin:at.end:at.end], at.score) {
 			return
 		}
 	}
@@ -278,51 +311,13 @@ func (z *ZSet) Sample(rng Rand, n int, fn func(member []byte, score float64)) {
 	}
 }
 
-func (z *ZSet) smallAt(off int) (member []byte, score float64, next int) {
-	member, off = z.small.at(off)
-	return member, getScore(z.small[off:]), off + scoreSize
-}
-
-// findSmall returns the rank and the offset of member.
-func (z *ZSet) findSmall(member []byte) (rank, off int, ok bool) {
-	for off < len(z.small) {
-		begin, n := z.small.head(off)
-		if n == len(member) && same(z.small[begin:begin+n], member) {
-			return rank, off, true
-		}
-		off = begin + n + scoreSize
-		rank++
-	}
-	return rank, off, false
-}
-
-// countSmall returns how many members come before the first of which below is
-// false, and the offset of that one.
-func (z *ZSet) countSmall(below func(member []byte, score float64) bool) (rank, off int) {
-	for off < len(z.small) {
-		member, score, next := z.smallAt(off)
-		if !below(member, score) {
-			break
-		}
-		off = next
-		rank++
-	}
-	return rank, off
-}
-
-func (z *ZSet) insertSmall(off int, member []byte, score float64) {
-	z.small = z.small.open(off, off, packedSize(len(member))+scoreSize)
-	putScore(z.small[z.small.put(off, member):], score)
-	z.n++
-}
-
 // grow changes the sorted set to its big form.
 func (z *ZSet) grow() {
 	big := newBigZSet(z.seed)
 	for member, score := range z.All() {
 		big.set(member, score)
 	}
-	z.small, z.n, z.big = nil, 0, big
+	z.small, z.big = small{}, big
 }
 
 func newBigZSet(seed uint64) *bigZSet { return &bigZSet{index: *newCells(seed)} }
