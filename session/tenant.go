@@ -154,6 +154,11 @@ func (t *Tenant) Savable() bool {
 // Counters is what became of the commands of this copy's clients.
 func (t *Tenant) Counters() Counters { return t.counters }
 
+// Delayed is how many commands had to wait because of the plan's rate, and
+// CommandsPerS how many there were of this copy's clients in the last second.
+func (t *Tenant) Delayed() uint64     { return t.quota.meter.delayed }
+func (t *Tenant) CommandsPerS() int64 { return t.quota.meter.perS }
+
 // Connections is how many clients are connected here.
 func (t *Tenant) Connections() int { return len(t.sessions) }
 

@@ -328,7 +328,7 @@ func (p *process) count() {
 	c := p.tenant.Counters()
 	p.w.cover.add(Coverage{
 		LocalReads: c.LocalReads, ForwardedReads: c.ForwardedReads, ForwardedWrites: c.ForwardedWrites,
-		Held: c.Held, ReleasedLate: c.ReleasedLate,
+		Held: c.Held, ReleasedLate: c.ReleasedLate, Delayed: p.tenant.Delayed(),
 	})
 }
 

@@ -74,6 +74,7 @@ type Coverage struct {
 	Checkpoints, Recoveries                                         uint64
 	FailedCommits, Moves                                            uint64
 	Aborted                                                         uint64 // transactions with a watched key that had changed
+	Delayed                                                         uint64 // commands over the rate
 }
 
 // all names the counters.
@@ -84,6 +85,7 @@ func (c *Coverage) all() map[string]*uint64 {
 		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
 		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
 		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "moves of the primary": &c.Moves, "aborted transactions": &c.Aborted,
+		"delayed commands": &c.Delayed,
 	}
 }
 
@@ -234,6 +236,9 @@ func (w *world) build() {
 func (w *world) make(replicas, more int) {
 	w.record = catalog.Database{ID: 7, Name: "sim", HashSeed: 99, Epoch: 1, Revision: 1}
 	w.record.Limits.ReadYourWrite = w.patience
+	if w.cfg.Seed%4 == 3 {
+		w.record.Limits.CommandsPerS = 60
+	}
 	for i := range 1 + replicas + more {
 		m := &machine{w: w, index: i, id: fmt.Sprintf("n%d", i), region: regions[i]}
 		w.machines = append(w.machines, m)
