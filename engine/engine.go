@@ -469,8 +469,7 @@ func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
 	if err := db.replay(e, newer); err != nil {
 		return err
 	}
-	db.buf = journal.AppendEntry(db.buf[:0], e)
-	db.hash = journal.Hash(db.hash, db.buf)
+	db.hash = e.Hash() // of its encoding: not of what this version would make of it
 	if db.firstUnsaved == 0 {
 		db.firstUnsaved = off
 	}

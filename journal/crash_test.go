@@ -328,31 +328,252 @@ func TestDiskFullAndRoomAgain(t *testing.T) {
 	wantSeqs(t, seqs, 1, 110)
 }
 
-func TestFailedSyncBreaksTheJournal(t *testing.T) {
+// syncFailer is a file system whose n-th sync of a file fails, and which then does
+// what kernels do: what that file held unsynced never reaches the disk. That a
+// later sync of it would say that all is well is why nobody may ask for one.
+type syncFailer struct {
+	vfs.FS
+	t  *testing.T
+	mu sync.Mutex
+	n  int // syncs until one fails
+}
+
+type syncFailerFile struct {
+	vfs.File
+	fs     *syncFailer
+	failed bool
+}
+
+var errInjected = errors.New("injected")
+
+func (f *syncFailer) wrap(file vfs.File, err error) (vfs.File, error) {
+	return &syncFailerFile{File: file, fs: f}, err
+}
+
+func (f *syncFailer) Create(name string) (vfs.File, error) { return f.wrap(f.FS.Create(name)) }
+func (f *syncFailer) OpenRW(name string) (vfs.File, error) { return f.wrap(f.FS.OpenRW(name)) }
+
+func (f *syncFailer) failAt(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n = n
+}
+
+func (f *syncFailerFile) Sync() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.failed {
+		f.fs.t.Error("a file is synced again after its sync failed")
+	}
+	if f.fs.n--; f.fs.n == 0 {
+		f.failed = true
+		return errInjected
+	}
+	return f.File.Sync()
+}
+
+func TestFailedSyncIsRefusedThenMended(t *testing.T) {
 	mem := vfs.NewMem()
-	injected := errors.New("injected")
-	fail := false
-	fs := vfs.Hooked(mem, func(op vfs.Op, _ string) error {
-		if fail && op == vfs.OpSync {
-			return injected
-		}
-		return nil
-	})
-	j, _ := open(t, fs, testOptions())
+	f := &syncFailer{FS: mem, t: t}
+	opts := testOptions()
+	var told []Offset
+	var failures []error
+	opts.OnSync = func(off Offset) { told = append(told, off) }
+	opts.OnSyncFailed = func(err error) { failures = append(failures, err) }
+	j, _ := open(t, f, opts)
 	appendSeq(j, 1)
-	fail = true
-	if err := j.Sync(); !errors.Is(err, ErrSyncFailed) || !errors.Is(err, injected) {
+	if err := j.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	fail = false
 	off := appendSeq(j, 2)
-	for what, err := range map[string]error{"commit": j.Commit(), "sync": j.Sync(), "wait": j.CommitSync(off), "err": j.Err(), "close": j.Close()} {
+	f.failAt(1)
+	if err := j.Sync(); !errors.Is(err, ErrSyncFailed) || !errors.Is(err, errInjected) || len(failures) != 1 {
+		t.Fatal(err, failures)
+	}
+	for what, err := range map[string]error{"sync": j.Sync(), "wait": j.CommitSync(off), "err": j.Err()} {
 		if !errors.Is(err, ErrSyncFailed) {
 			t.Errorf("%s after a failed sync: %v", what, err)
 		}
 	}
-	_, seqs := open(t, mem, testOptions())
+	last := appendSeq(j, 3)
+	if err := j.Commit(); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("commit after a failed sync: %v", err)
+	}
+	if err := j.syncBackground(); err != nil || j.Err() != nil {
+		t.Fatal(err, j.Err())
+	}
+	if st := j.Stats(); st.Mended != 1 || told[len(told)-1] != j.Synced() || j.Synced() <= last {
+		t.Fatalf("%+v, told %v", st, told)
+	}
+	_, seqs := open(t, mem.CrashClone(nil), testOptions())
+	wantSeqs(t, seqs, 1, 3)
+	n := 0
+	if _, err := j.Read(0, func(at Offset, _ []byte, e *Entry) error {
+		if n++; e.Seq == 2 && at != off || e.Seq != uint64(n) {
+			t.Errorf("entry %d is seq %d at %d", n, e.Seq, at)
+		}
+		return nil
+	}); err != nil || n != 3 {
+		t.Fatalf("%d entries read, %v", n, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, seqs = open(t, mem, testOptions())
+	wantSeqs(t, seqs, 1, 3)
+}
+
+// The n-th sync fails, for every n, in journals of many segments, and the journal
+// goes on. Before each call that follows the power may go; and the program that
+// was killed instead finds all that it had committed.
+func TestPowerCutAfterAFailedSync(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	most, crossed := 0, 0
+	for n := 1; n < 40; n++ {
+		mem := vfs.NewMem()
+		l := &ledger{}
+		f := &syncFailer{t: t}
+		f.FS = vfs.Hooked(mem, func(op vfs.Op, name string) error {
+			if op != vfs.OpRead && op != vfs.OpOpen && op != vfs.OpList && r.IntN(10) == 0 {
+				l.Lock()
+				defer l.Unlock()
+				_, err := crashTwice(mem.CrashClone(func() bool { return r.IntN(2) == 0 }), l, nil)
+				if err != nil {
+					t.Fatalf("sync %d fails, power cut before %s of %s: %v", n, op, name, err)
+				}
+				k, seqs, err := tryOpen(mem.CrashClone(func() bool { return true }), testOptions())
+				if err == nil {
+					err = errors.Join(l.check(seqs, l.committed), k.Close())
+				}
+				if err != nil {
+					t.Fatalf("sync %d fails, killed before %s of %s: %v", n, op, name, err)
+				}
+			}
+			return nil
+		})
+		j, _ := open(t, f, testOptions())
+		f.failAt(n)
+		seq := uint64(0)
+		for round := range 40 {
+			for range 1 + r.IntN(25) {
+				seq++
+				l.set(func() { l.appended = seq })
+				appendSeq(j, seq)
+				if err := j.Commit(); err != nil {
+					continue
+				}
+				l.set(func() { l.committed = seq })
+			}
+			if round%4 == 0 {
+				most = max(most, len(j.mu.segments))
+			}
+			if r.IntN(3) > 0 {
+				continue
+			}
+			err := j.Sync()
+			if err != nil {
+				if j.mu.segments[len(j.mu.segments)-1].record.start > j.Synced() {
+					crossed++
+				}
+				err = j.syncBackground()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.set(func() { l.committed, l.synced = seq, seq })
+		}
+		if off := j.Tail(); n%2 == 0 {
+			l.set(func() { l.trimmed = seq })
+			if err := j.TrimBefore(off); err != nil && !errors.Is(err, errInjected) {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Close(); err != nil && !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		k, seqs, err := tryOpen(mem, testOptions())
+		if err == nil {
+			err = errors.Join(l.check(seqs, seq), k.Close())
+		}
+		if err != nil {
+			t.Fatalf("sync %d failed: %v", n, err)
+		}
+	}
+	if most < 4 || crossed < 3 {
+		t.Fatalf("%d segments at most, %d failures over several: too small", most, crossed)
+	}
+}
+
+// What the kernel has dropped can't be written again: then the journal says so
+// and takes nothing.
+func TestFailedSyncThatCannotBeMended(t *testing.T) {
+	mem := vfs.NewMem()
+	f := &syncFailer{FS: mem, t: t}
+	j, _ := open(t, f, testOptions())
+	appendSeq(j, 1)
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	off := appendSeq(j, 2)
+	f.failAt(1)
+	if err := j.Sync(); err == nil {
+		t.Fatal("it doesn't fail")
+	}
+	s := j.mu.segments[0]
+	file, err := mem.OpenRW(s.name)
+	if err == nil {
+		_, err = file.WriteAt([]byte{0xff}, s.place(off)+20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.syncBackground(); !errors.Is(err, ErrSyncFailed) || !errors.Is(j.Err(), ErrSyncFailed) {
+		t.Fatal(err, j.Err())
+	}
+	if err := j.Close(); !errors.Is(err, ErrSyncFailed) {
+		t.Fatal(err)
+	}
+	_, seqs := open(t, mem.CrashClone(nil), testOptions())
 	wantSeqs(t, seqs, 1, 1)
+}
+
+// When no segment can be prepared, Err refuses in time, before anything fails;
+// and it takes the preparation alone to have it say that there is room again.
+func TestNoRoomIsToldBeforeAnythingFails(t *testing.T) {
+	mem := vfs.NewMem()
+	var full atomic.Bool
+	fs := vfs.Hooked(mem, func(op vfs.Op, _ string) error {
+		if full.Load() && (op == vfs.OpPreallocate || op == vfs.OpCreate) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	j, _ := open(t, fs, testOptions())
+	full.Store(true)
+	seq := uint64(0)
+	for ; j.Err() == nil; seq++ {
+		appendSeq(j, seq+1)
+		if err := j.Commit(); err != nil {
+			t.Fatalf("after %d entries: %v", seq, err)
+		}
+		j.mu.Lock()
+		for j.mu.preparing {
+			j.mu.changed.Wait()
+		}
+		j.mu.Unlock()
+	}
+	if err := j.Err(); !errors.Is(err, syscall.ENOSPC) || seq < 50 {
+		t.Fatalf("after %d entries: %v", seq, err)
+	}
+	if err := errors.Join(j.Sync(), j.syncBackground()); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(false)
+	if err := j.syncBackground(); err != nil || j.Err() != nil {
+		t.Fatal(err, j.Err())
+	}
+	_, seqs := open(t, mem.CrashClone(nil), testOptions())
+	wantSeqs(t, seqs, 1, seq)
 }
 
 // A process dies, its data still only in the kernel. The next one builds on it

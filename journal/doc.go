@@ -11,8 +11,11 @@
 // # What is promised
 //
 // After Commit an entry is in the kernel, so the death of the process doesn't
-// lose it. After Sync, CommitSync or the background sync (each second unless
-// told otherwise) it is on disk, so a power cut doesn't lose it either. What
+// lose it. After Sync, CommitSync, a sync that KickSync asked for or the background
+// sync (each second unless told otherwise) it is on disk, so a power cut doesn't
+// lose it either. With Options.OnlyWanted the background sync leaves alone what
+// Want didn't ask for: entries of databases with durability "no" are on disk
+// when others' are, or when the system gets to it. What
 // survives is always a prefix of what was appended: an entry is never found
 // without all those before it.
 //
@@ -44,6 +47,8 @@
 //	      ended; start is the same or a little more    } written together with the
 //	 528  synced, 8 bytes: what was on disk by then    } first frames
 //	 536  time in Unix milliseconds, 8 bytes           }
+//	 544  follows, 8 bytes: number of the segment that }
+//	      prevEnd lies in; see "After a failed sync"   }
 //	4092  CRC32C of bytes 512..4091, seeded with the serial
 //	4096  frames, one after the other, to an invalid one or to where the next
 //	      segment says that this one ended
@@ -53,7 +58,8 @@
 //	 0  length of the body, 4 bytes
 //	 4  lag, 4 bytes: this frame's offset less the offset up to which the
 //	    journal was on disk when it was written; all ones: no claim
-//	 8  CRC32C of body and padding
+//	 8  CRC32C of the first 8 bytes of each entry in the body, one behind the
+//	    other; those hold the check sum of the rest
 //	12  CRC32C of bytes 0..11, seeded with the serial and the place in the file
 //	16  body: entries, as AppendEntry makes them; may be empty
 //	    zeros up to a multiple of 8
@@ -62,7 +68,7 @@
 //
 //	 0  length of what follows byte 8, 4 bytes
 //	 4  CRC32C of what follows
-//	 8  entry version, 1 byte
+//	 8  entry version, 1 byte: 2
 //	 9  prev: the hash of the database's entry before this one, 8 bytes
 //	17  database, epoch, seq, time in ms, session, request, as uvarints
 //	    effects, to the end
@@ -88,15 +94,52 @@
 // cut, and Recovered tells. The background sync, and Close, see to it that such
 // a claim is written also when no more entries come.
 //
+// So the exact rule, for a bit that was flipped after the crash or the Close:
+//
+//   - in what lies before the highest claim, in a file's header, or in a begin
+//     record that a claim covers: DamageError, with file, byte and offset;
+//   - behind it, in what nobody was told is on disk: the history is cut at the
+//     frame of that bit, and Recovered and Verify tell. After Close that is only
+//     the last 16 bytes, the claim itself;
+//   - in what no longer means anything (unused room, stale frames, superseded
+//     segments): nothing.
+//
+// # After a failed sync
+//
+// When a sync fails, the kernel may have dropped what it couldn't write and
+// call the next sync a success. So the files in question are not synced, and
+// not believed, again. What had been on disk by then stays as it is; all that
+// was written since is read back, checked, and written again to a new segment,
+// which is synced before it gets a begin record that says: I follow segment
+// "follows" at prevEnd. Entries keep their offsets. The segments in between are
+// superseded: they are skipped, and trimmed in their turn. If what is read back
+// isn't what was written, the journal takes no more until it is opened anew.
+//
+// # A full disk
+//
+// Segments are allocated in advance, so a disk that fills up shows when the next
+// one is prepared. From then on Err says so as soon as the present one is nearly
+// full: whoever asks before it changes something can refuse what couldn't be
+// kept. It is tried again with each background sync.
+//
 // # History of the format
 //
-//	1  as above
+//	1  a frame's check sum was of its whole body; no "follows": the one before.
+//	   Entries of version 1 were hashed whole for the prev of the next.
+//	2  as above
+//
+// Versions 1 and 2 are read, both for segments and entries, and may stand in one
+// journal. Only the newest is written. A segment or entry of any other version is
+// refused, and nothing changed.
 package journal
 
 import "hash/crc32"
 
 // Version is the version of the segment format that this package writes. It
-// reads this one and no other.
-const Version = 1
+// reads those from oldestVersion on.
+const (
+	Version       = 2
+	oldestVersion = 1
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

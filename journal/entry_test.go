@@ -28,6 +28,10 @@ func TestEntryRoundTrip(t *testing.T) {
 			}
 			b = append(b[6:], "behind"...)
 			got, n, err := DecodeEntry(b)
+			if got.Hash() != Hash(e.Prev, b[:n]) {
+				t.Fatal("the decoded entry has another hash")
+			}
+			got.hash = 0
 			if err != nil || n != len(b)-6 || !reflect.DeepEqual(got, e) {
 				t.Fatalf("%+v, %d of %d bytes, %v", got, n, len(b)-6, err)
 			}
@@ -55,23 +59,33 @@ func TestFlippedBitInAnEntryIsFound(t *testing.T) {
 		if _, _, err := DecodeEntry(b); err == nil {
 			t.Errorf("bit %d of byte %d goes unnoticed", bit%8, bit/8)
 		}
-		if Hash(1, b) == whole {
+		if Hash(1, b) == whole && bit/8 < entryHead { // for the rest the check sum stands, which is in there
 			t.Errorf("bit %d of byte %d doesn't change the hash", bit%8, bit/8)
 		}
+		if bit/8 >= entryHead {
+			reseal(b)
+			if Hash(1, b) == whole {
+				t.Errorf("an entry with bit %d of byte %d flipped has the same hash", bit%8, bit/8)
+			}
+		}
 		b[bit/8] ^= 1 << (bit % 8)
+		reseal(b)
 	}
 }
 
 func TestHashDependsOnTheHistoryAndTheLength(t *testing.T) {
 	seen := map[uint64]bool{}
-	zeros := make([]byte, 100)
-	for n := range zeros {
+	for n := range 100 {
 		for prev := range uint64(100) {
-			h := Hash(prev, zeros[:n])
-			if seen[h] {
-				t.Fatalf("Hash(%d, %d zeros) is that of another", prev, n)
+			raw := AppendEntry(nil, &Entry{DB: 1, Seq: 7, Prev: prev, Effects: make([]byte, n)})
+			h := Hash(prev, raw)
+			if seen[h] || seen[Hash(prev+1000, raw)] {
+				t.Fatalf("Hash(%d, an entry with %d zeros) is that of another", prev, n)
 			}
 			seen[h] = true
+			if e, _, err := DecodeEntry(raw); err != nil || e.Hash() != h {
+				t.Fatalf("decoded, the entry's hash is %#x, want %#x (%v)", e.Hash(), h, err)
+			}
 		}
 	}
 }
@@ -89,15 +103,23 @@ func TestHashStaysTheSame(t *testing.T) {
 		{"eight by", 0xb08d88b862197156},
 		{"sixteen and more than that", 0x76a35b7b7ea29b76},
 	} {
-		if got := Hash(1, []byte(tc.in)); got != tc.want {
-			t.Errorf("Hash(1, %q) = %#x", tc.in, got)
+		if got := hashWhole(1, []byte(tc.in)); got != tc.want {
+			t.Errorf("version 1: hash of %q is %#x", tc.in, got)
 		}
+	}
+	raw := AppendEntry(nil, &smallSet)
+	if got := Hash(1, raw); got != 0xbceb640fafc20442 {
+		t.Errorf("version 2: %#x", got)
+	}
+	raw[8] = 1
+	if got := Hash(1, raw); got != hashWhole(1, raw) {
+		t.Errorf("an entry of version 1 has %#x", got)
 	}
 }
 
 func TestUnknownEntryVersionIsNotCorrupt(t *testing.T) {
 	b := AppendEntry(nil, &smallSet)
-	b[8] = 2
+	b[8] = 3
 	reseal(b)
 	if _, _, err := DecodeEntry(b); !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) {
 		t.Fatal(err)
@@ -124,6 +146,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			return
 		}
 		again, m, err := DecodeEntry(AppendEntry(nil, &e))
+		e.hash = again.hash // b may be of version 1, or longer than need be
 		if err != nil || m > n || !reflect.DeepEqual(again, e) {
 			t.Fatalf("%+v becomes %+v, %d bytes %d, %v", e, again, n, m, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"strconv"
 	"strings"
+
+	"vecino/internal/invariant"
 )
 
 const (
@@ -52,17 +54,18 @@ func appendHeader(dst []byte, number, serial uint64) []byte {
 
 // parseHeader reads a segment's first sector. All versions must keep magic,
 // version and check sum where they are, so that they can tell each other.
-func parseHeader(h []byte) (number, serial uint64, err error) {
+func parseHeader(h []byte) (version uint32, number, serial uint64, err error) {
 	if string(h[:8]) != magic {
-		return 0, 0, fmt.Errorf("%w: the segment header has no magic", ErrCorrupt)
+		return 0, 0, 0, fmt.Errorf("%w: the segment header has no magic", ErrCorrupt)
 	}
 	if crc32.Checksum(h[:recordAt-4], castagnoli) != binary.LittleEndian.Uint32(h[recordAt-4:]) {
-		return 0, 0, fmt.Errorf("%w: the segment header has a wrong check sum", ErrCorrupt)
+		return 0, 0, 0, fmt.Errorf("%w: the segment header has a wrong check sum", ErrCorrupt)
 	}
-	if v := binary.LittleEndian.Uint32(h[8:]); v != Version {
-		return 0, 0, fmt.Errorf("%w: segment version %d, this program knows %d", ErrVersion, v, Version)
+	version = binary.LittleEndian.Uint32(h[8:])
+	if version < oldestVersion || version > Version {
+		return 0, 0, 0, fmt.Errorf("%w: segment version %d, this program knows %d to %d: start a program that knows it, such as the one that wrote it", ErrVersion, version, oldestVersion, Version)
 	}
-	return binary.LittleEndian.Uint64(h[16:]), binary.LittleEndian.Uint64(h[24:]), nil
+	return version, binary.LittleEndian.Uint64(h[16:]), binary.LittleEndian.Uint64(h[24:]), nil
 }
 
 // A beginRecord says where in the journal a segment begins.
@@ -71,6 +74,7 @@ type beginRecord struct {
 	prevEnd Offset
 	synced  Offset
 	timeMS  int64
+	follows uint64 // the number of the segment that prevEnd lies in
 }
 
 func appendRecord(dst []byte, serial uint64, r beginRecord) []byte {
@@ -81,6 +85,7 @@ func appendRecord(dst []byte, serial uint64, r beginRecord) []byte {
 	binary.LittleEndian.PutUint64(b[8:], uint64(r.prevEnd))
 	binary.LittleEndian.PutUint64(b[16:], uint64(r.synced))
 	binary.LittleEndian.PutUint64(b[24:], uint64(r.timeMS))
+	binary.LittleEndian.PutUint64(b[32:], r.follows)
 	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Update(seed(serial, recordAt), castagnoli, b[:len(b)-4]))
 	return dst
 }
@@ -95,6 +100,7 @@ func parseRecord(b []byte, serial uint64) (r beginRecord, ok bool) {
 	r.prevEnd = Offset(binary.LittleEndian.Uint64(b[8:]))
 	r.synced = Offset(binary.LittleEndian.Uint64(b[16:]))
 	r.timeMS = int64(binary.LittleEndian.Uint64(b[24:]))
+	r.follows = binary.LittleEndian.Uint64(b[32:])
 	return r, r.prevEnd <= r.start
 }
 
@@ -103,15 +109,53 @@ func parseRecord(b []byte, serial uint64) (r beginRecord, ok bool) {
 func sealFrame(b []byte, length int, lag uint64, serial uint64, pos int64) {
 	binary.LittleEndian.PutUint32(b[0:], uint32(length))
 	binary.LittleEndian.PutUint32(b[4:], uint32(min(lag, noClaim)))
-	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[frameHead:], castagnoli))
+	binary.LittleEndian.PutUint32(b[8:], sumHeads(b[frameHead:][:length]))
 	binary.LittleEndian.PutUint32(b[12:], crc32.Update(seed(serial, pos), castagnoli, b[:12]))
+}
+
+// sumHeads is the check sum of a frame's body: of the first bytes of its
+// entries, which have check sums of their own for the rest. So each byte is
+// summed up once. The body must be whole entries.
+func sumHeads(body []byte) (sum uint32) {
+	for len(body) > 0 {
+		n, err := EntryLen(body)
+		if err != nil || n > len(body) {
+			invariant.That(false, "journal: what was appended is no entry: %v", err)
+		}
+		sum = crc32.Update(sum, castagnoli, body[:entryHead])
+		body = body[n:]
+	}
+	return sum
+}
+
+// bodyRight checks a frame's body, padding included, of a segment of that
+// version: after it, the entries needn't be checked again.
+func (f frameInfo) bodyRight(b []byte, version uint32) bool {
+	if version == 1 {
+		return crc32.Checksum(b, castagnoli) == f.sum
+	}
+	for _, p := range b[f.length:] {
+		if p != 0 {
+			return false
+		}
+	}
+	sum := uint32(0)
+	for rest := b[:f.length]; len(rest) > 0; {
+		n, err := EntryLen(rest)
+		if err != nil || n > len(rest) || !entrySumRight(rest[:n]) {
+			return false
+		}
+		sum = crc32.Update(sum, castagnoli, rest[:entryHead])
+		rest = rest[n:]
+	}
+	return sum == f.sum
 }
 
 // frameInfo is what a frame's head says.
 type frameInfo struct {
-	length  int
-	lag     uint32
-	bodyCRC uint32
+	length int
+	lag    uint32
+	sum    uint32 // of the body
 }
 
 // size is the number of bytes from this frame to the next.
@@ -135,6 +179,6 @@ func padded(n int) int { return (n + frameAlign - 1) &^ (frameAlign - 1) }
 // seed starts a check sum that is right only in one place of one life of one
 // file.
 func seed(serial uint64, pos int64) uint32 {
-	s := fold(serial^0x9e3779b97f4a7c15, uint64(pos)^0xd6e8feb86659fd93)
+	s := fold(serial^k0, uint64(pos)^k1)
 	return uint32(s ^ s>>32)
 }

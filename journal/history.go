@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -54,6 +53,7 @@ func (c Cut) String() string {
 type segment struct {
 	name    string // with its directory
 	number  uint64
+	version uint32
 	serial  uint64
 	begun   bool
 	record  beginRecord
@@ -68,6 +68,8 @@ type segment struct {
 	durable bool     // its begin record is on disk
 	reads   int      // Reads going on, which keep the file from being used again
 	dead    bool     // being trimmed
+
+	superseded bool // a later one has taken its entries over; it begins and ends where that begins
 }
 
 const markEvery = 1 << 20
@@ -102,13 +104,20 @@ func walk(fsys vfs.FS, dir string, fn visit) (*history, error) {
 	if err != nil {
 		return nil, err
 	}
+	supersede(all)
+	first := true
 	for i, s := range all {
-		if i == 0 && !s.begun { // the first one is never a segment whose begin record wasn't synced
+		if s.superseded {
+			h.segments = append(h.segments, s)
+			continue
+		}
+		if first && !s.begun { // the first one is never a segment whose begin record wasn't synced
 			return nil, &DamageError{s.name, recordAt, 0, "the begin record has a wrong check sum"}
 		}
+		first = false
 		limit, ends := Offset(0), false // where the next segment says that s ended
-		if i+1 < len(all) && all[i+1].begun {
-			limit, ends = all[i+1].record.prevEnd, true
+		if next := follower(all[i+1:]); next != nil && next.begun {
+			limit, ends = next.record.prevEnd, true
 		}
 		why, err := h.readSegment(fsys, s, limit, ends, fn)
 		if err != nil {
@@ -121,7 +130,8 @@ func walk(fsys vfs.FS, dir string, fn visit) (*history, error) {
 		if why == endsHere {
 			continue
 		}
-		if err := h.endAt(fsys, all[i:], why); err != nil {
+		rest := slices.DeleteFunc(slices.Clone(all[i:]), func(s *segment) bool { return s.superseded })
+		if err := h.endAt(fsys, rest, why); err != nil {
 			return nil, err
 		}
 		if !s.begun {
@@ -131,6 +141,34 @@ func walk(fsys vfs.FS, dir string, fn visit) (*history, error) {
 		break
 	}
 	return h, nil
+}
+
+// supersede marks the segments whose entries a later one has taken over.
+func supersede(all []*segment) {
+	for i := len(all) - 1; i >= 0; i-- {
+		s := all[i]
+		if !s.begun || s.superseded || s.record.follows >= s.number {
+			continue
+		}
+		for k := i - 1; k >= 0 && all[k].number > s.record.follows; k-- {
+			all[k].supersede(s.record.prevEnd)
+		}
+	}
+}
+
+func (s *segment) supersede(by Offset) {
+	s.superseded, s.begun = true, true
+	s.record.start, s.end = by, by
+}
+
+// follower returns the first of rest that means something.
+func follower(rest []*segment) *segment {
+	for _, s := range rest {
+		if !s.superseded {
+			return s
+		}
+	}
+	return nil
 }
 
 // survey lists the journal's files and reads the heads of its segments.
@@ -187,7 +225,7 @@ func (s *segment) readHead(fsys vfs.FS) error {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("read journal segment header: %w", err)
 	}
-	number, serial, err := parseHeader(head)
+	version, number, serial, err := parseHeader(head)
 	if errors.Is(err, ErrVersion) {
 		return fmt.Errorf("open journal segment %s: %w", s.name, err)
 	}
@@ -197,8 +235,11 @@ func (s *segment) readHead(fsys vfs.FS) error {
 	if number != s.number {
 		return &DamageError{s.name, 16, 0, fmt.Sprintf("the header says that it is segment %d", number)}
 	}
-	s.serial = serial
+	s.version, s.serial = version, serial
 	s.record, s.begun = parseRecord(head[recordAt:], serial)
+	if version == 1 {
+		s.record.follows = number - 1
+	}
 	s.end = s.record.start
 	return nil
 }
@@ -226,7 +267,7 @@ func (h *history) readSegment(fsys vfs.FS, s *segment, limit Offset, ends bool, 
 		return "", fmt.Errorf("read journal: %w", err)
 	}
 	defer f.Close()
-	w := window{f: f, name: s.name, size: s.size}
+	w := window{f: f, name: s.name, size: s.size, version: s.version}
 	var scratch Entry
 	for !ends || s.end < limit {
 		fr, body, why, err := w.frame(s.serial, s.place(s.end))
@@ -252,7 +293,7 @@ func eachEntry(s *segment, off Offset, body []byte, e *Entry, fn visit) error {
 	for len(body) > 0 {
 		var n int
 		var err error
-		*e, n, err = DecodeEntry(body)
+		*e, n, err = decodeEntry(body, false) // its frame was checked
 		if errors.Is(err, ErrVersion) {
 			return fmt.Errorf("read journal at byte %d of %s: %w", s.place(off), s.name, err)
 		}
@@ -335,7 +376,7 @@ func (s *segment) scan(fsys vfs.FS, from int64, fn func(pos int64, fr frameInfo)
 		return 0, fmt.Errorf("read journal: %w", err)
 	}
 	defer f.Close()
-	w := window{f: f, name: s.name, size: s.size}
+	w := window{f: f, name: s.name, size: s.size, version: s.version}
 	for pos := from; pos+frameHead <= s.size; pos += frameAlign {
 		head, err := w.bytes(pos, frameHead)
 		if err != nil {
@@ -368,6 +409,8 @@ type window struct {
 	size int64
 	at   int64 // of buf in the file
 	buf  []byte
+
+	version uint32 // of the segment
 }
 
 const windowBytes = 256 << 10
@@ -417,7 +460,7 @@ func (w *window) frame(serial uint64, pos int64) (fr frameInfo, body []byte, why
 	if err != nil {
 		return fr, nil, "", err
 	}
-	if crc32.Checksum(all[frameHead:], castagnoli) != fr.bodyCRC {
+	if !fr.bodyRight(all[frameHead:], w.version) {
 		return fr, nil, tornBody, nil
 	}
 	return fr, all[frameHead:][:fr.length:fr.length], "", nil

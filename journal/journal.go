@@ -31,11 +31,17 @@ type Options struct {
 	// spares the file system work and costs their disk space. Default 2;
 	// negative: none.
 	SpareSegments int
+	// OnlyWanted has the background sync cover only what Want has asked for, not
+	// all that was appended.
+	OnlyWanted bool
 	// OnSync, if set, is called after each sync with the offset before which all
 	// is on disk now, in order, from whichever goroutine synced. It lets a loop
 	// release what it holds until then, and must be quick. It may call
 	// KickSync and nothing else of the journal.
 	OnSync func(synced Offset)
+	// OnSyncFailed, if set, is called when a sync has failed, under the same
+	// rules: what waits for it has no end that is known.
+	OnSyncFailed func(err error)
 	// Log is told of cuts, and of failures in the background and their end.
 	// Default: nobody.
 	Log *slog.Logger
@@ -63,10 +69,10 @@ func (o *Options) setDefaults() error {
 var (
 	// ErrClosed is returned once Close has been called.
 	ErrClosed = errors.New("journal is closed")
-	// ErrSyncFailed is wrapped by what every call returns after a sync has
-	// failed. The kernel may have dropped what it couldn't write, so trying
-	// again would prove nothing: the journal takes no more until it is opened
-	// anew.
+	// ErrSyncFailed is wrapped by what every call returns from when a sync has
+	// failed until the background sync has mended the journal; see the package
+	// doc. The kernel may have dropped what it couldn't write, so trying the same
+	// sync again would prove nothing.
 	ErrSyncFailed = errors.New("journal sync failed")
 	// ErrTrimmed is returned by Read for an offset that has been trimmed.
 	ErrTrimmed = errors.New("journal offset has been trimmed")
@@ -78,6 +84,9 @@ const (
 	frameLimit = 1 << 20
 	// A write buffer that grew larger than this is not kept.
 	keepBuffer = 4 << 20
+	// When no segment could be prepared, Err refuses once so much or less of the
+	// present one is left, or a quarter of it: more than what is under way will need.
+	reserve = 4 << 20
 )
 
 // Journal is an open journal. The order of use is Open, Replay, then all else,
@@ -116,6 +125,7 @@ type Journal struct {
 		written Offset
 		synced  Offset
 		proven  Offset // the highest synced that a written frame claims
+		wanted  Offset // what the background sync is to have on disk
 
 		writing   bool
 		syncing   bool
@@ -126,8 +136,11 @@ type Journal struct {
 		free     []string   // files to be used again
 
 		failed error // of the last write, until one succeeds
+		noRoom error // of the last preparation, until one succeeds
 		broken error // wraps ErrSyncFailed
-		stats  Stats
+
+		unmended string // why it could not be mended last time
+		stats    Stats
 	}
 	recovered Recovery
 }
@@ -152,7 +165,8 @@ type Stats struct {
 	Bytes    int64 // written, frames and padding included
 	Commits  int64 // writes that Commit made
 	Syncs    int64
-	Failures int64 // of writes
+	Failures int64 // of writes and syncs
+	Mended   int64 // failed syncs that were made up for
 	Segments int   // live
 	Spare    int   // files waiting to be used again
 	First    Offset
@@ -371,13 +385,21 @@ func write(s *segment, out []byte, frames []frame, start, synced Offset) error {
 	return err
 }
 
-// Err returns the error of the last write, nil if it succeeded or a later one
-// did, and the reason if the journal takes no more. It costs a lock.
+// Err says why nothing should be appended now, if so: the last write failed and
+// no later one succeeded, the disk is full and little room left, or a sync has
+// failed. Whoever changes something asks before, so that nothing is changed that
+// may not be kept. It costs a lock.
 func (j *Journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.usableLocked(); err != nil {
 		return err
+	}
+	if j.mu.noRoom != nil && j.mu.failed == nil {
+		s := j.mu.segments[len(j.mu.segments)-1]
+		if left := j.opts.SegmentBytes - s.place(j.tailLocked()); left < min(reserve, j.opts.SegmentBytes/4) {
+			return j.mu.noRoom
+		}
 	}
 	return j.mu.failed
 }
@@ -417,6 +439,9 @@ func (j *Journal) Close() error {
 	var err error
 	if was == ready {
 		j.cancel()
+		j.mu.Lock()
+		_ = j.mendLocked() // if it fails, Sync says why
+		j.mu.Unlock()
 		if err = j.Sync(); err == nil {
 			if err = j.prove(); err == nil {
 				err = j.Sync() // the claim itself, so that a later flipped bit in it is the only one not noticed

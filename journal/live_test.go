@@ -69,6 +69,9 @@ func TestEverySecondWhatWasCommittedIsSynced(t *testing.T) {
 
 		// And it can be had at once.
 		appendSeq(j, 3)
+		if err := j.Commit(); err != nil {
+			t.Fatal(err)
+		}
 		j.KickSync()
 		j.KickSync()
 		synctest.Wait()

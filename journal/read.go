@@ -83,7 +83,7 @@ func (st stretch) read(fsys vfs.FS, from Offset, fn func(off Offset, raw []byte,
 		return from, err
 	}
 	defer f.Close()
-	w := window{f: f, name: st.name, size: st.place(st.end)}
+	w := window{f: f, name: st.name, size: st.place(st.end), version: st.version}
 	var e Entry
 	for off := st.from; off < st.end; {
 		fr, body, why, err := w.frame(st.serial, st.place(off))
@@ -95,7 +95,7 @@ func (st stretch) read(fsys vfs.FS, from Offset, fn func(off Offset, raw []byte,
 		}
 		for at := off + frameHead; len(body) > 0; {
 			var n int
-			e, n, err = DecodeEntry(body)
+			e, n, err = decodeEntry(body, false) // its frame was checked
 			if err != nil {
 				return from, fmt.Errorf("read journal at byte %d of %s: %w", st.place(at), st.name, errors.Join(ErrDamaged, err))
 			}

@@ -36,17 +36,20 @@ func (j *Journal) adopt(h *history) error {
 		}
 	}
 
-	kept, number, prevEnd := h.segments, uint64(1), Offset(0)
+	kept, number := h.segments, uint64(1)
 	if n := len(kept); n > 0 {
 		number = kept[n-1].number + 1
 		if kept[n-1].entries == 0 { // nothing is lost when the new one takes its place
 			kept, number = kept[:n-1], number-1
 		}
 	}
-	if n := len(kept); n > 0 {
-		prevEnd = kept[n-1].end
+	r := beginRecord{start: h.tail, synced: h.tail}
+	for _, s := range kept {
+		if !s.superseded {
+			r.follows, r.prevEnd = s.number, s.end
+		}
 	}
-	s, err := j.makeSegment(number, &beginRecord{start: h.tail, prevEnd: prevEnd, synced: h.tail})
+	s, err := j.makeSegment(number, &r)
 	if err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func (j *Journal) settle(s *segment, last bool) error {
 // one, and begins it at once if it is given a record. When it returns, header
 // and name are durable.
 func (j *Journal) makeSegment(number uint64, begin *beginRecord) (*segment, error) {
-	s := &segment{name: j.path(segmentName(number)), number: number, serial: rand.Uint64()}
+	s := &segment{name: j.path(segmentName(number)), version: Version, number: number, serial: rand.Uint64()}
 	from := j.path(tempName)
 	j.mu.Lock()
 	if n := len(j.mu.free); n > 0 {
@@ -152,7 +155,7 @@ func (j *Journal) room(s *segment, start Offset, n int, synced Offset) (*segment
 	if err != nil {
 		return nil, err
 	}
-	r := beginRecord{start: start, prevEnd: s.end, synced: synced, timeMS: time.Now().UnixMilli()}
+	r := beginRecord{start: start, prevEnd: s.end, synced: synced, timeMS: time.Now().UnixMilli(), follows: s.number}
 	if _, err := next.file.WriteAt(appendRecord(nil, next.serial, r), recordAt); err != nil {
 		return nil, fmt.Errorf("begin journal segment: %w", err)
 	}
@@ -183,13 +186,13 @@ func (j *Journal) takeNext(number uint64) (*segment, error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.mu.next = next
+	j.mu.next, j.mu.noRoom = next, nil
 	return next, nil
 }
 
 // startPreparingLocked has the next segment made in the background, so that no
-// Commit waits for that. If it fails, the Commit that needs the segment tries
-// again and has the error.
+// Commit waits for that. If it fails, Err says so in time, and the background
+// sync tries again; so does a Commit that needs the segment.
 func (j *Journal) startPreparingLocked() {
 	if j.mu.next != nil || j.mu.preparing || j.mu.state != ready {
 		return
@@ -198,12 +201,12 @@ func (j *Journal) startPreparingLocked() {
 	number := j.mu.segments[len(j.mu.segments)-1].number + 1
 	j.tasks.Go(func() {
 		next, err := j.makeSegment(number, nil)
-		if err != nil {
-			j.opts.Log.Warn("journal segment not prepared", "err", err)
-		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.mu.next, j.mu.preparing = next, false
+		if err != nil && j.mu.noRoom == nil {
+			j.opts.Log.Warn("journal segment not prepared", "err", err)
+		}
+		j.mu.next, j.mu.preparing, j.mu.noRoom = next, false, err
 		j.mu.changed.Broadcast()
 	})
 }
@@ -254,7 +257,7 @@ func (j *Journal) oldestBefore(off Offset) (s *segment, reading bool) {
 		s.file = nil
 	}
 	s.dead = true
-	return s, s.reads > 0
+	return s, s.reads > 0 || s.superseded
 }
 
 // discard takes a segment out of the journal, durably: its file is kept to be

@@ -31,14 +31,30 @@ func (j *Journal) CommitSync(off Offset) error {
 	return j.syncLocked(off + 1)
 }
 
-// KickSync has the background sync run now. It returns at once: OnSync tells
-// when it is done. So a loop that never waits can hold replies until they are
-// durable.
+// KickSync has all that is committed synced now, on the journal's own goroutine.
+// It returns at once: OnSync tells when it is done. So a loop that never waits can
+// hold replies until they are durable. While a sync is under way a kick is
+// remembered, so one more sync covers all that was kicked for meanwhile.
 func (j *Journal) KickSync() {
 	select {
 	case j.kick <- struct{}{}:
 	default: // one is due already, and it begins later than now
 	}
+}
+
+// Want asks the background sync to have all before off on disk, where
+// OnlyWanted is set.
+func (j *Journal) Want(off Offset) {
+	j.mu.Lock()
+	j.mu.wanted = max(j.mu.wanted, off)
+	j.mu.Unlock()
+}
+
+// Written returns the offset before which all is in the kernel.
+func (j *Journal) Written() Offset {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.mu.written
 }
 
 // Synced returns the offset before which all is on disk.
@@ -83,7 +99,11 @@ func (j *Journal) syncLocked(target Offset) error {
 		j.mu.changed.Broadcast()
 		if err != nil {
 			j.mu.broken = fmt.Errorf("%w: %w", ErrSyncFailed, err)
-			j.opts.Log.Error("journal is broken", "err", err)
+			j.mu.stats.Failures++
+			j.opts.Log.Error("journal sync failed; what was written since the last one will be written again", "synced", uint64(j.mu.synced), "err", err)
+			if j.opts.OnSyncFailed != nil {
+				j.opts.OnSyncFailed(j.mu.broken)
+			}
 			return j.mu.broken
 		}
 		for _, s := range dirty {
@@ -122,18 +142,39 @@ func (j *Journal) syncLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-j.kick:
-			_ = j.Sync() // logged where it happened, and Err has it
+			_ = j.syncWritten() // logged where it happened, and Err has it
 		case <-tick:
 			_ = j.syncBackground()
 		}
 	}
 }
 
+// syncWritten is what a kick asks for. It leaves writing to whoever commits: a
+// loop would have to wait for it.
+func (j *Journal) syncWritten() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.syncLocked(j.mu.written)
+}
+
 func (j *Journal) syncBackground() error {
 	j.mu.Lock()
-	err := j.commitLocked()
+	err := j.mendLocked()
+	if err == nil && j.mu.noRoom != nil {
+		j.startPreparingLocked()
+		for j.mu.preparing {
+			j.mu.changed.Wait()
+		}
+	}
 	if err == nil {
-		err = j.syncLocked(min(j.mu.entriesEnd, j.mu.written))
+		err = j.commitLocked()
+	}
+	if err == nil {
+		target := min(j.mu.entriesEnd, j.mu.written)
+		if j.opts.OnlyWanted {
+			target = min(target, j.mu.wanted)
+		}
+		err = j.syncLocked(target)
 	}
 	j.mu.Unlock()
 	if err != nil {
