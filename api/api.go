@@ -91,18 +91,20 @@ type FleetDatabase struct {
 
 // CopyStatus is what a node says about one copy it holds.
 type CopyStatus struct {
-	Database    ID       `json:"database"`
-	Node        string   `json:"node,omitempty"` // filled in by the fleet
-	Generation  uint64   `json:"generation"`     // Copy.Generation of the copy this is about; a report on an older one changes nothing
-	Role        Role     `json:"role"`           // what it does now
-	State       State    `json:"state"`          // syncing or live; a change of it is recorded in the catalog
-	Applied     Position `json:"applied"`        // the last write it shows
-	Head        Position `json:"head"`           // the last write of the primary that it knows of
-	LagMS       int64    `json:"lag_ms"`         // how old its newest applied write was when it arrived, 0 at the head
-	Bytes       int64    `json:"bytes"`          // of data
-	Keys        int64    `json:"keys"`
-	Connections int64    `json:"connections"`
-	AgeMS       int64    `json:"age_ms,omitempty"` // since it was reported; filled in by the fleet
+	Database     ID       `json:"database"`
+	Node         string   `json:"node,omitempty"` // filled in by the fleet
+	Generation   uint64   `json:"generation"`     // Copy.Generation of the copy this is about; a report on an older one changes nothing
+	Role         Role     `json:"role"`           // what it does now
+	State        State    `json:"state"`          // syncing or live; a change of it is recorded in the catalog
+	Applied      Position `json:"applied"`        // the last write it shows
+	Head         Position `json:"head"`           // the last write of the primary that it knows of
+	LagMS        int64    `json:"lag_ms"`         // how old its newest applied write was when it arrived, 0 at the head
+	Bytes        int64    `json:"bytes"`          // of data
+	Keys         int64    `json:"keys"`
+	Connections  int64    `json:"connections"`
+	CommandsPerS int64    `json:"commands_per_s"`   // of the clients here, in the last second
+	Delayed      int64    `json:"commands_delayed"` // that had to wait because of the plan's rate, since the copy was opened
+	AgeMS        int64    `json:"age_ms,omitempty"` // since it was reported; filled in by the fleet
 }
 
 // NodeReport lists copies whose status changed, or all of them. Copies not
@@ -167,16 +169,18 @@ const ServedByEdge = "edge"
 
 // Endpoint is a database seen from one region.
 type Endpoint struct {
-	Region      Region   `json:"region"`
-	Role        string   `json:"role"`          // primary, replica or edge
-	URL         string   `json:"url,omitempty"` // what a client in that region connects to
-	State       State    `json:"state,omitempty"`
-	Node        string   `json:"node,omitempty"`
-	Applied     Position `json:"applied"`
-	LagMS       int64    `json:"lag_ms"`
-	Bytes       int64    `json:"bytes"`
-	Keys        int64    `json:"keys"`
-	Connections int64    `json:"connections"`
+	Region       Region   `json:"region"`
+	Role         string   `json:"role"`          // primary, replica or edge
+	URL          string   `json:"url,omitempty"` // what a client in that region connects to
+	State        State    `json:"state,omitempty"`
+	Node         string   `json:"node,omitempty"`
+	Applied      Position `json:"applied"`
+	LagMS        int64    `json:"lag_ms"`
+	Bytes        int64    `json:"bytes"`
+	Keys         int64    `json:"keys"`
+	Connections  int64    `json:"connections"`
+	CommandsPerS int64    `json:"commands_per_s"`
+	Delayed      int64    `json:"commands_delayed"`
 }
 
 // Edge is what an edge tells the platform about itself, at start, every few

@@ -215,7 +215,7 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 				st := api.CopyStatus{
 					Database: t.Record().ID, Role: catalog.Replica, State: catalog.Syncing, Applied: t.Engine.Position(),
 					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: t.Engine.Keyspace().Used(), Keys: int64(t.Engine.Keyspace().Keys()),
-					Connections: int64(t.Connections()),
+					Connections: int64(t.Connections()), CommandsPerS: t.CommandsPerS(), Delayed: int64(t.Delayed()),
 				}
 				t.Engine.Unlock()
 				if c := t.Record().CopyOn(n.cfg.ID); c != nil {

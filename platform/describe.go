@@ -90,7 +90,8 @@ func (p *Platform) join(r *record, f *api.FleetDatabase, plans []api.Plan) api.D
 		e := api.Endpoint{Region: c.Region, Role: string(c.Role), State: c.State, Node: c.Node}
 		for _, s := range f.Status {
 			if s.Node == c.Node {
-				e.Applied, e.LagMS, e.Bytes, e.Keys, e.Connections = s.Applied, s.LagMS, s.Bytes, s.Keys, s.Connections
+				e.Applied, e.LagMS, e.Bytes, e.Keys = s.Applied, s.LagMS, s.Bytes, s.Keys
+				e.Connections, e.CommandsPerS, e.Delayed = s.Connections, s.CommandsPerS, s.Delayed
 			}
 		}
 		// In a world on one machine a region without an edge can't be called.

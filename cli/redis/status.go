@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,8 @@ func status(s *cli.Session) *cobra.Command {
 		Long: `Show a database and how it is in each region.
 
 Position is the last write a region shows, as epoch:number; lag is how far it
-is behind the primary. An edge has no copy of its own: its connections go to
+is behind the primary. Delayed is how many commands had to wait because their
+region was over the commands a second of the plan. An edge has no copy of its own: its connections go to
 the nearest region that has one.`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -56,6 +58,8 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 	}
 	cli.Fields(v.Out, append(fields, [][2]string{
 		{"Plan", fmt.Sprintf("%s (%s)", d.Plan, cli.Bytes(d.Limits.DataBytes))},
+		{"Data", used(d)},
+		{"Each Region", each(d.Limits)},
 		{"Primary Region", title(names, d.PrimaryRegion)},
 		{"Read Regions", join(d.ReplicaRegions)},
 		{"Eviction", cli.Yes(d.Eviction)},
@@ -64,16 +68,49 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 	}...))
 	var rows [][]string
 	for _, e := range d.Endpoints {
-		row := []string{title(names, e.Region), e.Role, "-", hostOf(e.URL), "-", "-", "-", "-", "-", "-"}
+		row := []string{title(names, e.Region), e.Role, "-", hostOf(e.URL), "-", "-", "-", "-", "-", "-", "-", "-"}
 		if e.Role != api.ServedByEdge {
 			row = []string{
 				title(names, e.Region), e.Role, e.Node, hostOf(e.URL), string(e.State),
 				fmt.Sprintf("%d:%d", e.Applied.Epoch, e.Applied.Seq), fmt.Sprintf("%d ms", e.LagMS),
 				cli.Bytes(e.Bytes), fmt.Sprint(e.Keys), fmt.Sprint(e.Connections),
+				fmt.Sprint(e.CommandsPerS), fmt.Sprint(e.Delayed),
 			}
 		}
 		rows = append(rows, row)
 	}
 	fmt.Fprintln(v.Out)
-	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "Keys", "Connections"}, rows)
+	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "Keys", "Connections", "Commands/s", "Delayed"}, rows)
+}
+
+// used says how much of the plan's data is in use: what the primary has, whose
+// size decides.
+func used(d api.Database) string {
+	for _, e := range d.Endpoints {
+		if e.Role != "primary" {
+			continue
+		}
+		if limit := d.Limits.DataBytes; limit > 0 {
+			return fmt.Sprintf("%s of %s (%d %%)", cli.Bytes(e.Bytes), cli.Bytes(limit), e.Bytes*100/limit)
+		}
+		return cli.Bytes(e.Bytes)
+	}
+	return "-"
+}
+
+// each says what the plan allows the clients of each region.
+func each(l api.Limits) string {
+	var parts []string
+	for _, limit := range []struct {
+		n    int64
+		text string
+	}{{l.Connections, fmt.Sprintf("%d connections", l.Connections)}, {l.CommandsPerS, fmt.Sprintf("%d commands/s", l.CommandsPerS)}} {
+		if limit.n > 0 {
+			parts = append(parts, limit.text)
+		}
+	}
+	if len(parts) == 0 {
+		return "no limits"
+	}
+	return "up to " + strings.Join(parts, ", ")
 }
