@@ -31,7 +31,12 @@ type (
 	Role     = catalog.Role
 	State    = catalog.State
 	Limits   = catalog.Limits
+
+	Durability = catalog.Durability
 )
+
+// Durabilities lists what a database's durability can be.
+var Durabilities = catalog.Durabilities
 
 // FleetSpec and PlatformSpec are the OpenAPI descriptions.
 var (
@@ -59,6 +64,8 @@ type Plan struct {
 	MonthlyCost int64  `json:"monthly_cost"` // US cents
 	PerCommands int64  `json:"per_commands"` // US cents for 100,000 commands; 0: not metered
 	Limits      Limits `json:"limits"`
+
+	Durability Durability `json:"durability"` // of its databases, unless they are made with another
 }
 
 // --- the fleet's API ---
@@ -72,6 +79,7 @@ type FleetCreate struct {
 	PrimaryRegion  Region     `json:"primary_region"`
 	ReplicaRegions []Region   `json:"replica_regions"`
 	Eviction       bool       `json:"eviction"`
+	Durability     Durability `json:"durability,omitempty"` // empty: the plan's
 }
 
 // FleetUpdate changes a database; what is nil stays. ReplicaRegions is the
@@ -80,6 +88,8 @@ type FleetUpdate struct {
 	ReplicaRegions *[]Region `json:"replica_regions,omitempty"`
 	Eviction       *bool     `json:"eviction,omitempty"`
 	Plan           *string   `json:"plan,omitempty"`
+
+	Durability *Durability `json:"durability,omitempty"`
 }
 
 // FleetDatabase is a database as the fleet answers it.
@@ -136,6 +146,8 @@ type CreateDatabase struct {
 	ReplicaRegions []Region `json:"replica_regions,omitempty"`
 	Eviction       bool     `json:"eviction"`
 	Plan           string   `json:"plan,omitempty"` // by id or name; Free when empty
+
+	Durability Durability `json:"durability,omitempty"` // empty: the plan's
 }
 
 // UpdateDatabase changes a database; what is nil stays. ReplicaRegions is the
@@ -144,6 +156,8 @@ type UpdateDatabase struct {
 	ReplicaRegions *[]Region `json:"replica_regions,omitempty"`
 	Eviction       *bool     `json:"eviction,omitempty"`
 	Plan           *string   `json:"plan,omitempty"`
+
+	Durability *Durability `json:"durability,omitempty"`
 }
 
 // Database is a database as its user sees it.
@@ -154,6 +168,7 @@ type Database struct {
 	Plan           string     `json:"plan"` // the plan's name
 	Limits         Limits     `json:"limits"`
 	Eviction       bool       `json:"eviction"`
+	Durability     Durability `json:"durability"`
 	PrimaryRegion  Region     `json:"primary_region"`
 	ReplicaRegions []Region   `json:"replica_regions"`
 	Address        netip.Addr `json:"address"` // on the organisation's network

@@ -73,19 +73,20 @@ type Limits struct {
 
 // Database is one tenant's database as nodes need to know it.
 type Database struct {
-	ID       ID         `json:"id"`
-	Name     string     `json:"name"`
-	Address  netip.Addr `json:"address"`       // its private address; the PROXY header's destination
-	Password string     `json:"password_hash"` // hex of the SHA-256 of the password; the password itself is not stored here
-	Plan     string     `json:"plan"`
-	Limits   Limits     `json:"limits"`
-	Eviction bool       `json:"eviction"`
-	Policy   string     `json:"policy,omitempty"` // which keys are evicted, optimistic-volatile if empty
-	HashSeed uint64     `json:"hash_seed"`        // keys the hash table, the same on every copy so that SCAN cursors are
-	Epoch    uint32     `json:"epoch"`            // of the present primary's ownership
-	Copies   []Copy     `json:"copies"`           // the primary first
-	Made     uint64     `json:"made"`             // how many copies it ever had: the highest Generation
-	Revision int64      `json:"revision"`         // of this record; grows with every change
+	ID         ID         `json:"id"`
+	Name       string     `json:"name"`
+	Address    netip.Addr `json:"address"`       // its private address; the PROXY header's destination
+	Password   string     `json:"password_hash"` // hex of the SHA-256 of the password; the password itself is not stored here
+	Plan       string     `json:"plan"`
+	Limits     Limits     `json:"limits"`
+	Eviction   bool       `json:"eviction"`
+	Durability Durability `json:"durability,omitempty"` // empty: the default
+	Policy     string     `json:"policy,omitempty"`     // which keys are evicted, optimistic-volatile if empty
+	HashSeed   uint64     `json:"hash_seed"`            // keys the hash table, the same on every copy so that SCAN cursors are
+	Epoch      uint32     `json:"epoch"`                // of the present primary's ownership
+	Copies     []Copy     `json:"copies"`               // the primary first
+	Made       uint64     `json:"made"`                 // how many copies it ever had: the highest Generation
+	Revision   int64      `json:"revision"`             // of this record; grows with every change
 }
 
 // PrimaryCopy returns the copy that takes the writes. Every record has one.

@@ -239,6 +239,10 @@ func (f *Fleet) create(r *http.Request) (answer api.FleetDatabase, err error) {
 	if err != nil {
 		return answer, err
 	}
+	durability, err := durabilityOf(req.Durability, plan)
+	if err != nil {
+		return answer, err
+	}
 	password, hash := newPassword()
 	seed := newSeed()
 
@@ -247,7 +251,7 @@ func (f *Fleet) create(r *http.Request) (answer api.FleetDatabase, err error) {
 	d, again, err := f.store.create(r.Context(), key, req, func(id catalog.ID) (catalog.Database, error) {
 		return f.place(r.Context(), catalog.Database{
 			ID: id, Name: req.Name, Address: req.Address, Password: hash,
-			Plan: plan.ID, Limits: plan.Limits, Eviction: req.Eviction, HashSeed: seed, Epoch: 1,
+			Plan: plan.ID, Limits: plan.Limits, Eviction: req.Eviction, Durability: durability, HashSeed: seed, Epoch: 1,
 		}, req.PrimaryRegion, req.ReplicaRegions)
 	})
 	if err != nil {
@@ -341,12 +345,21 @@ func (f *Fleet) update(r *http.Request) (answer api.FleetDatabase, err error) {
 		}
 		plan = &p
 	}
+	var durability api.Durability
+	if req.Durability != nil {
+		if durability, err = durabilityOf(*req.Durability, api.Plan{}); err != nil {
+			return answer, err
+		}
+	}
 	d, err := f.store.change(r.Context(), id, func(d *catalog.Database) error {
 		if plan != nil {
 			d.Plan, d.Limits = plan.ID, plan.Limits
 		}
 		if req.Eviction != nil {
 			d.Eviction = *req.Eviction
+		}
+		if durability != "" {
+			d.Durability = durability
 		}
 		if req.ReplicaRegions == nil {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"vecino/api"
+	"vecino/catalog"
 )
 
 const (
@@ -23,13 +24,13 @@ const (
 // those it was launched with; its rate is today's, because 300 commands a
 // second is too slow to try anything with. The others are as sold today.
 var plans = []api.Plan{
-	{ID: "free", Name: "Free", Description: "100 MB", Limits: limits(100*mb, 1*mb, 100*mb, 100)},
-	{ID: "payg", Name: "Pay-as-you-go", Description: "10 GB, $0.20 per 100K commands", PerCommands: 20, Limits: limits(10*gb, 10*mb, 100*mb, 10_000)},
-	{ID: "fixed_250mb", Name: "Fixed 250MB", Description: "250 MB, $10 a month", MonthlyCost: 10_00, Limits: limits(250*mb, 10*mb, 100*mb, 10_000)},
-	{ID: "fixed_1gb", Name: "Fixed 1GB", Description: "1 GB, $20 a month", MonthlyCost: 20_00, Limits: limits(1*gb, 10*mb, 200*mb, 10_000)},
-	{ID: "fixed_5gb", Name: "Fixed 5GB", Description: "5 GB, $100 a month", MonthlyCost: 100_00, Limits: limits(5*gb, 20*mb, 300*mb, 10_000)},
-	{ID: "fixed_10gb", Name: "Fixed 10GB", Description: "10 GB, $200 a month", MonthlyCost: 200_00, Limits: limits(10*gb, 30*mb, 400*mb, 10_000)},
-	{ID: "fixed_50gb", Name: "Fixed 50GB", Description: "50 GB, $400 a month", MonthlyCost: 400_00, Limits: limits(50*gb, 50*mb, 500*mb, 10_000)},
+	{ID: "free", Name: "Free", Description: "100 MB", Durability: catalog.SyncEverySec, Limits: limits(100*mb, 1*mb, 100*mb, 100)},
+	{ID: "payg", Name: "Pay-as-you-go", Description: "10 GB, $0.20 per 100K commands", PerCommands: 20, Durability: catalog.SyncEverySec, Limits: limits(10*gb, 10*mb, 100*mb, 10_000)},
+	{ID: "fixed_250mb", Name: "Fixed 250MB", Description: "250 MB, $10 a month", MonthlyCost: 10_00, Durability: catalog.SyncEverySec, Limits: limits(250*mb, 10*mb, 100*mb, 10_000)},
+	{ID: "fixed_1gb", Name: "Fixed 1GB", Description: "1 GB, $20 a month", MonthlyCost: 20_00, Durability: catalog.SyncEverySec, Limits: limits(1*gb, 10*mb, 200*mb, 10_000)},
+	{ID: "fixed_5gb", Name: "Fixed 5GB", Description: "5 GB, $100 a month", MonthlyCost: 100_00, Durability: catalog.SyncEverySec, Limits: limits(5*gb, 20*mb, 300*mb, 10_000)},
+	{ID: "fixed_10gb", Name: "Fixed 10GB", Description: "10 GB, $200 a month", MonthlyCost: 200_00, Durability: catalog.SyncEverySec, Limits: limits(10*gb, 30*mb, 400*mb, 10_000)},
+	{ID: "fixed_50gb", Name: "Fixed 50GB", Description: "50 GB, $400 a month", MonthlyCost: 400_00, Durability: catalog.SyncEverySec, Limits: limits(50*gb, 50*mb, 500*mb, 10_000)},
 }
 
 func limits(data, request, record, connections int64) api.Limits {
@@ -37,6 +38,23 @@ func limits(data, request, record, connections int64) api.Limits {
 		DataBytes: data, RequestBytes: request, RecordBytes: record, KeyBytes: keyBytes,
 		CommandsPerS: commandsPerS, Connections: connections, ReadYourWrite: rywWaitMS,
 	}
+}
+
+// durabilityOf is what a new database gets: what was asked for, or else what its
+// plan has.
+func durabilityOf(asked api.Durability, plan api.Plan) (api.Durability, error) {
+	if asked == "" {
+		return plan.Durability.OrDefault(), nil
+	}
+	d, err := catalog.ParseDurability(string(asked))
+	if err != nil {
+		var choices []string
+		for _, c := range api.Durabilities {
+			choices = append(choices, string(c))
+		}
+		return "", api.Unknown("durability", string(asked), choices)
+	}
+	return d, nil
 }
 
 // findPlan finds a plan by its ID or its name, in any case.

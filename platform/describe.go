@@ -79,6 +79,7 @@ func (p *Platform) join(r *record, f *api.FleetDatabase, plans []api.Plan) api.D
 	}
 	d := p.outline(r)
 	d.Plan, d.Limits, d.Eviction = f.Database.Plan, f.Database.Limits, f.Database.Eviction
+	d.Durability = f.Database.Durability.OrDefault()
 	if i := slices.IndexFunc(plans, func(plan api.Plan) bool { return plan.ID == f.Database.Plan }); i >= 0 {
 		d.Plan = plans[i].Name
 	}

@@ -25,7 +25,7 @@ func create(s *cli.Session) *cobra.Command {
 
 What no flag says is asked, if there is a terminal. Without one --region is
 needed; the name is generated, there are no replicas, eviction is off and the
-plan is Free unless flags say otherwise. A database is made whole or not at
+plan is Free unless flags say otherwise; durability is the plan's. A database is made whole or not at
 all: run it again if it failed.`,
 		Example: `  vecino redis create
   vecino redis create --name cookherenow-redis --region cdg --replica-regions den,gru,jnb,scl --enable-eviction
@@ -146,7 +146,7 @@ func (v verb) askCreate(cmd *cobra.Command, o *settings, org, name, region strin
 		return req, err
 	}
 	eviction, saidEviction := o.saysEviction()
-	req.ReplicaRegions, req.Eviction = replicas, eviction
+	req.ReplicaRegions, req.Eviction, req.Durability = replicas, eviction, api.Durability(o.durability)
 	if !v.Interactive() {
 		if region == "" {
 			return req, fmt.Errorf("--region must be given when there is no terminal to ask on; see `vecino redis create --help`")

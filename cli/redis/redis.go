@@ -88,6 +88,7 @@ type settings struct {
 	plan       string
 	enable     bool
 	disable    bool
+	durability string
 }
 
 func (o *settings) flags(cmd *cobra.Command) {
@@ -97,6 +98,7 @@ func (o *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&o.plan, "plan", "", "plan, by name or id")
 	f.BoolVar(&o.enable, "enable-eviction", false, "remove keys when the plan's size is reached")
 	f.BoolVar(&o.disable, "disable-eviction", false, "refuse writes when the plan's size is reached")
+	f.StringVar(&o.durability, "durability", "", "when a write is on disk: no (in time), everysec (within a second) or always (before its reply)")
 }
 
 // check refuses flags that contradict each other.
@@ -106,6 +108,9 @@ func (o *settings) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--replica-regions and --no-replicas can't both be given")
 	case o.enable && o.disable:
 		return fmt.Errorf("--enable-eviction and --disable-eviction can't both be given")
+	}
+	if o.durability = strings.ToLower(o.durability); o.durability != "" && !slices.Contains(api.Durabilities, api.Durability(o.durability)) {
+		return fmt.Errorf("--durability is no, everysec or always, not %q", o.durability)
 	}
 	return nil
 }

@@ -63,6 +63,7 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 		{"Primary Region", title(names, d.PrimaryRegion)},
 		{"Read Regions", join(d.ReplicaRegions)},
 		{"Eviction", cli.Yes(d.Eviction)},
+		{"Durability", string(d.Durability)},
 		{"Private Address", d.Address.String()},
 		{"URL", d.URL},
 	}...))

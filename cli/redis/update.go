@@ -27,8 +27,9 @@ func update(s *cli.Session) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "update [name]",
-		Short: "Change replica regions, plan or eviction",
-		Long: `Change the replica regions, the plan or eviction of a database, while it runs.
+		Short: "Change replica regions, plan, eviction or durability",
+		Long: `Change the replica regions, the plan, eviction or durability of a database, while
+it runs.
 
 --replica-regions is the whole new set: regions left out lose their copy. The
 command waits until new replicas are live. What no flag says stays as it is;
@@ -95,11 +96,14 @@ func (v verb) askUpdate(cmd *cobra.Command, o *settings, d api.Database) (req ap
 	if eviction, said := o.saysEviction(); said {
 		req.Eviction = &eviction
 	}
-	if saidReplicas || req.Plan != nil || req.Eviction != nil {
+	if o.durability != "" {
+		req.Durability = new(api.Durability(o.durability))
+	}
+	if saidReplicas || req.Plan != nil || req.Eviction != nil || req.Durability != nil {
 		return req, nil
 	}
 	if !v.Interactive() {
-		return req, fmt.Errorf("nothing to change: give --replica-regions, --no-replicas, --plan, --enable-eviction or --disable-eviction")
+		return req, fmt.Errorf("nothing to change: give --replica-regions, --no-replicas, --plan, --enable-eviction, --disable-eviction or --durability")
 	}
 
 	regions, err := v.platform.Regions(v)
