@@ -119,6 +119,7 @@ type Traits uint32
 const (
 	Fast        Traits = 1 << iota // takes constant or logarithmic time
 	GrowsMemory                    // refused when the database is full: DENYOOM
+	Replaces                       // grows no value: puts a new one in the place of what its key held
 	Blocks                         // may wait for a key
 	NoAuth                         // allowed before AUTH
 	NoMulti                        // refused inside MULTI

@@ -41,10 +41,10 @@ const (
 	ErrExecAbort      = Error("EXECABORT Transaction discarded because of previous errors.")
 )
 
-// Of what a plan allows. docs/limits.md says what is counted.
+// Of what a plan allows; keyspace.ErrTooLarge is another. docs/limits.md says
+// what is counted.
 const (
 	ErrFull        = Error("ERR DB capacity quota exceeded")
-	ErrRecord      = Error("ERR max single record size exceeded")
 	ErrConnections = Error("ERR max concurrent connections exceeded")
 )
 
@@ -205,6 +205,8 @@ func Reply(err error) string {
 		return string(e)
 	case errors.Is(err, keyspace.ErrWrongType):
 		return keyspace.ErrWrongType.Error()
+	case errors.Is(err, keyspace.ErrTooLarge):
+		return keyspace.ErrTooLarge.Error()
 	}
 	return "ERR " + err.Error()
 }

@@ -108,7 +108,7 @@ var genericRows = []Row{
 	{
 		Name: "COPY", Usage: "source destination [DB destination-db] [REPLACE]", Since: "6.2.0", Group: Generic,
 		Summary: "Copies a value to another key.", Complexity: "O(N), N elements of the value",
-		Arity: AtLeast(3), Keys: TwoKeys, Traits: GrowsMemory, Write: copyKey,
+		Arity: AtLeast(3), Keys: TwoKeys, Traits: GrowsMemory | Replaces, Write: copyKey,
 	},
 	{
 		Name: "MOVE", Usage: "key db", Since: "1.0.0", Group: Generic,

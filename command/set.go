@@ -31,7 +31,7 @@ var setRows = []Row{
 	{
 		Name: "SDIFFSTORE", Usage: "destination key [key ...]", Since: "1.0.0", Group: SetGroup,
 		Summary: "Keeps the members of the first set that no other set has in a key.", Complexity: "O(N*M), N members of the first of M sets",
-		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory,
+		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory | Replaces,
 		Write: stores(difference),
 	},
 	{
@@ -49,7 +49,7 @@ var setRows = []Row{
 	{
 		Name: "SINTERSTORE", Usage: "destination key [key ...]", Since: "1.0.0", Group: SetGroup,
 		Summary: "Keeps the members that all sets have in a key.", Complexity: "O(N*M), N members of the smallest of M sets",
-		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory,
+		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory | Replaces,
 		Write: stores(intersection),
 	},
 	{
@@ -109,7 +109,7 @@ var setRows = []Row{
 	{
 		Name: "SUNIONSTORE", Usage: "destination key [key ...]", Since: "1.0.0", Group: SetGroup,
 		Summary: "Keeps the members that any of the sets has in a key.", Complexity: "O(N), N members of all sets",
-		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory,
+		Arity: AtLeast(3), Keys: AllKeys, Traits: GrowsMemory | Replaces,
 		Write: stores(union),
 	},
 }
@@ -347,6 +347,9 @@ func stores(combine combination) func(*keyspace.Tx, *Args, *resp.Writer) error {
 		result := value.NewSet(0)
 		for member := range combine(sets) {
 			result.Add(member)
+		}
+		if err := db.Fits(len(key) + result.Size()); err != nil {
+			return err
 		}
 		db.Delete(key)
 		set, err := db.Set(key)

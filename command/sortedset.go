@@ -55,7 +55,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZDIFFSTORE", Usage: "destination numkeys key [key ...]", Since: "6.2.0", Group: SortedSet,
 		Summary: "Keeps the members of the first sorted set that no other one has in a key.", Complexity: "O(N*M+K*log(K)), N members of the first of M sets, K members kept",
-		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Movable,
+		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Replaces | Movable,
 		Write: storesMix(zdifference),
 	},
 	{
@@ -79,7 +79,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZINTERSTORE", Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM|MIN|MAX]", Since: "2.0.0", Group: SortedSet,
 		Summary: "Keeps the members that all sorted sets have, their scores joined, in a key.", Complexity: "O(N*M+K*log(K)), N members of the smallest of M sets, K members kept",
-		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Movable,
+		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Replaces | Movable,
 		Write: storesMix(zintersection),
 	},
 	{
@@ -139,7 +139,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZRANGESTORE", Usage: "dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]", Since: "6.2.0", Group: SortedSet,
 		Summary: "Keeps a range of members in a key.", Complexity: "O(log(N)+M), N members, M of them kept",
-		Arity: AtLeast(5), Keys: TwoKeys, Traits: GrowsMemory,
+		Arity: AtLeast(5), Keys: TwoKeys, Traits: GrowsMemory | Replaces,
 		Write: zrangestore,
 	},
 	{
@@ -217,7 +217,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZUNIONSTORE", Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM|MIN|MAX]", Since: "2.0.0", Group: SortedSet,
 		Summary: "Keeps the members that any of the sorted sets has, their scores joined, in a key.", Complexity: "O(N*log(N)), N members of all sets",
-		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Movable,
+		Arity: AtLeast(4), Keys: Keys{First: 1, Last: 1, Step: 1, Count: 2}, Traits: GrowsMemory | Replaces | Movable,
 		Write: storesMix(zunion),
 	},
 }

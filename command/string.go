@@ -18,27 +18,27 @@ var stringRows = []Row{
 		Name: "SET", Usage: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string, whatever it held before.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory, Write: set,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: set,
 	},
 	{
 		Name: "SETNX", Usage: "key value", Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string if there is no such key.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Write: setnx,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory | Replaces, Write: setnx,
 	},
 	{
 		Name: "SETEX", Usage: "key seconds value", Since: "2.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some seconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory, Write: setex(inSeconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: setex(inSeconds),
 	},
 	{
 		Name: "PSETEX", Usage: "key milliseconds value", Since: "2.6.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some milliseconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory, Write: setex(inMilliseconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: setex(inMilliseconds),
 	},
 	{
 		Name: "GETSET", Usage: "key value", Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string and returns the one it held before.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Write: getset,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory | Replaces, Write: getset,
 	},
 	{
 		Name: "GETDEL", Usage: "key", Since: "6.2.0", Group: StringGroup,
@@ -59,12 +59,12 @@ var stringRows = []Row{
 	{
 		Name: "MSET", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
 		Summary: "Sets several keys to strings at once.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory, Write: mset,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces, Write: mset,
 	},
 	{
 		Name: "MSETNX", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
 		Summary: "Sets several keys to strings if there are none of these keys.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory, Write: msetnx,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces, Write: msetnx,
 	},
 	{
 		Name: "APPEND", Usage: "key value", Since: "2.0.0", Group: StringGroup,
@@ -476,6 +476,9 @@ func setrange(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 		return ErrStringTooLong
 	}
 	if err := checkLength(offset + int64(len(part))); err != nil {
+		return err
+	}
+	if err := db.Fits(len(key) + int(offset) + len(part)); err != nil {
 		return err
 	}
 	length, err := db.PatchString(key, int(offset), part)

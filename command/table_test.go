@@ -59,6 +59,10 @@ func TestRowsAreComplete(t *testing.T) {
 		if r.Conn != nil && r.Has(command.GrowsMemory) || r.Read != nil && r.Has(command.ToPrimary) {
 			t.Errorf("%s has a trait that its column doesn't", r.FullName())
 		}
+		// The engine looks at one key to see whether its value may grow.
+		if r.Has(command.GrowsMemory) && !r.Has(command.Replaces) && r.Keys != command.FirstKey && r.Keys != command.TwoKeys {
+			t.Errorf("%s grows a value, and its last key isn't the one", r.FullName())
+		}
 	}
 	for _, r := range command.All() {
 		check(r)

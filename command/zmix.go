@@ -289,6 +289,9 @@ func (m *scoredMembers) add(member []byte, score float64) {
 // store makes them the sorted set at key and answers with their number. None
 // is no key.
 func (m *scoredMembers) store(db *keyspace.Tx, key []byte, out *resp.Writer) error {
+	if err := db.Fits(len(key) + len(m.bytes) + 8*len(m.scores)); err != nil {
+		return err
+	}
 	db.Delete(key)
 	set, err := db.ZSet(key)
 	if err != nil {

@@ -130,6 +130,7 @@ func (db *DB) SetSink(s Sink) { db.sink = s }
 // when it would grow beyond.
 func (db *DB) SetLimits(l catalog.Limits, policy eviction.Policy) {
 	db.limits, db.evict.policy = l, policy
+	db.ks.SetRecordLimit(l.RecordBytes)
 	db.ks.SetEviction(policy, db.evict.samples)
 }
 
@@ -198,7 +199,7 @@ func (db *DB) fail(out *resp.Writer, start int, err error) {
 	switch err {
 	case command.ErrFull:
 		db.stats.Full++
-	case command.ErrRecord:
+	case keyspace.ErrTooLarge:
 		db.stats.LargeRecords++
 	}
 	out.Buf = out.Buf[:start]
@@ -231,7 +232,7 @@ func (db *DB) run(r *Request) (err error) {
 		if err != nil {
 			return err
 		}
-		if err = db.admit(tx, row); err == nil {
+		if err = db.admit(tx, row, r.Argv); err == nil {
 			db.args.Start(row, r.Argv)
 			err = row.Write(tx, &db.args, r.Out)
 		}
@@ -256,9 +257,17 @@ func (db *DB) begin(r *Request) (*keyspace.Tx, error) {
 const evictAtOnce = 400
 
 // admit makes room for a command that may grow the database, or refuses it.
-func (db *DB) admit(tx *keyspace.Tx, row *command.Row) error {
+func (db *DB) admit(tx *keyspace.Tx, row *command.Row, argv [][]byte) error {
+	if !row.Has(command.GrowsMemory) {
+		return nil
+	}
+	if db.limits.RecordBytes > 0 {
+		if err := mayGrow(tx, row, argv); err != nil {
+			return err
+		}
+	}
 	limit := db.limits.DataBytes
-	if limit == 0 || !row.Has(command.GrowsMemory) {
+	if limit == 0 {
 		return nil
 	}
 	for n := 0; db.ks.Used() >= limit && n < evictAtOnce; n++ {
@@ -267,6 +276,22 @@ func (db *DB) admit(tx *keyspace.Tx, row *command.Row) error {
 		}
 	}
 	return nil
+}
+
+// mayGrow refuses a command by which a value would become larger than a record
+// may be, judged by what is there and by what the command carries. Where it
+// puts a value in the place of another only the new one counts; what it takes
+// from other keys its handler judges.
+func mayGrow(tx *keyspace.Tx, row *command.Row, argv [][]byte) error {
+	total, longest := 0, 0
+	for _, word := range argv {
+		total += len(word)
+		longest = max(longest, len(word))
+	}
+	if row.Has(command.Replaces) {
+		return tx.Fits(longest)
+	}
+	return tx.MayGrow(argv[row.Keys.Last], total)
 }
 
 // end closes a transaction: what it changed becomes an entry, and commands
@@ -380,7 +405,7 @@ func (db *DB) runOne(r *Request, tx *keyspace.Tx, q Queued) error {
 	switch {
 	case row.Write != nil:
 		tx.Select(r.Client.DB())
-		if err := db.admit(tx, row); err != nil {
+		if err := db.admit(tx, row, q.Argv); err != nil {
 			return err
 		}
 		return row.Write(tx, &db.args, r.Out)
@@ -481,6 +506,7 @@ func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
 func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.Keyspace {
 	db.ks = keyspace.New(db.cfg.HashSeed)
 	db.ks.SetEviction(db.evict.policy, db.evict.samples)
+	db.ks.SetRecordLimit(db.limits.RecordBytes)
 	db.ks.BornAt(pos.Seq)
 	db.pos, db.hash = pos, hash
 	db.clock = max(db.clock, clock)

@@ -84,6 +84,7 @@ type Keyspace struct {
 
 	clock  eviction.Stamp // when the last command ran
 	evict  evictor
+	large  largeKeys
 	wanted []ColdKey // by the last command
 	tier   tierState
 	// inTx says that the transaction has changed something, so that its
@@ -164,7 +165,7 @@ func (e *entry) measure() int {
 // New makes an empty keyspace. The seed keys its hashes; all copies of a
 // database share it, so that a SCAN cursor means the same on each.
 func New(seed uint64) *Keyspace {
-	return &Keyspace{seed: seed}
+	return &Keyspace{seed: seed, large: largeKeys{from: largeFrom}}
 }
 
 // Used is how many bytes keys and values take, wherever they are. The plan's
@@ -331,6 +332,9 @@ func (ks *Keyspace) settle(sp *space, e *entry) {
 	size := e.measure()
 	ks.charge(sp, account{used: int64(size - e.size)})
 	e.size = size
+	if size > ks.large.from {
+		ks.large.note(e.key)
+	}
 }
 
 // setExpire gives a key a deadline, or takes it away with 0.
