@@ -41,6 +41,10 @@ fuzz: ## run each fuzz target for half a minute
 bench: ## measure, beside redis-server, and write docs/benchmarks.md
 	@if [ -d bench ]; then go run ./bench; else echo "there is no bench in this tree"; fi
 
+.PHONY: soak
+soak: ## ten minutes of everything at once, with a ledger; SOAK=1m for less
+	go run ./bench soak -for $${SOAK:-10m}
+
 .PHONY: needs
 needs:
 	@.ci/needs

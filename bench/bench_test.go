@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -242,5 +243,72 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 	g := load{door: door{addr: addr, database: netip.MustParseAddr("fdaa:0:2f:0:1::2")}, conns: 2, pipeline: 1, commands: 10, command: []string{"PING"}, reply: "+PONG\r\n"}
 	if _, err := g.run(ctx); err == nil {
 		t.Error("a load that isn't answered ended well")
+	}
+}
+
+func TestFlagsOfAProgram(t *testing.T) {
+	const help = `Usage:
+  vecino node [flags]
+
+Flags:
+      --admin string   host:port, see --world
+  -h, --help           help for node
+      --idle duration  time
+`
+	got := parseFlags(help)
+	for flag, want := range map[string]bool{"admin": true, "help": true, "idle": true, "world": false, "node": false} {
+		if got[flag] != want {
+			t.Errorf("--%s: %v, want %v", flag, got[flag], want)
+		}
+	}
+}
+
+func TestMeetsAsTheTableShowsIt(t *testing.T) {
+	for _, c := range []struct {
+		figure, most float64
+		want         bool
+	}{{0.6, 0.6, true}, {0.604, 0.6, true}, {0.606, 0.6, false}, {0.1, 0.6, true}} {
+		if got := meets(c.figure, c.most); got != c.want {
+			t.Errorf("%v of %v: %v", c.figure, c.most, got)
+		}
+	}
+}
+
+func TestEverySectionHasItsPlaceInTheDocument(t *testing.T) {
+	document, err := os.ReadFile("../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names() {
+		if _, err := rewrite(string(document), name, "x"); err != nil {
+			t.Errorf("docs/benchmarks.md: %v", err)
+		}
+	}
+}
+
+func TestNumberInInfo(t *testing.T) {
+	fields := infoFields("# Memory\r\nused_memory:12\r\nratio:93.5%\r\nname:x\r\n")
+	for _, c := range []struct {
+		names []string
+		want  float64
+		ok    bool
+	}{{[]string{"used_memory"}, 12, true}, {[]string{"none", "ratio"}, 93.5, true}, {[]string{"name"}, 0, false}} {
+		if got, ok := number(fields, c.names...); got != c.want || ok != c.ok {
+			t.Errorf("%v: %v, %v", c.names, got, ok)
+		}
+	}
+}
+
+func TestAwakeDatabases(t *testing.T) {
+	for page, want := range map[string]float64{
+		"vecino_databases 10\nvecino_databases_asleep 7\n": 3,
+		"vecino_databases 10\nvecino_databases_awake 2\n":  2,
+	} {
+		if got, err := awakeDatabases(page); err != nil || got != want {
+			t.Errorf("%q: %v, %v", page, got, err)
+		}
+	}
+	if got, err := awakeDatabases("vecino_databases 10\n"); err == nil {
+		t.Errorf("got %v of a node that doesn't tell", got)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -33,6 +35,16 @@ func dial(ctx context.Context, addr string) (*client, error) {
 	return &client{Conn: c, replies: resp.NewReader(c)}, nil
 }
 
+// dialFrom is dial from one of many loopback addresses, chosen by a number.
+func dialFrom(ctx context.Context, i int, addr string) (*client, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/200%50), byte(1+i%200))}}
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &client{Conn: c, replies: resp.NewReader(c)}, nil
+}
+
 // a door is a way to a database.
 type door struct {
 	addr     string
@@ -40,7 +52,7 @@ type door struct {
 	password string
 }
 
-// open dials a database and signs in.
+// open dials a database, and signs in if it has a password.
 func (d door) open(ctx context.Context) (*client, error) {
 	c, err := dial(ctx, d.addr)
 	if err != nil {
@@ -49,7 +61,7 @@ func (d door) open(ctx context.Context) (*client, error) {
 	if d.database.IsValid() {
 		_, err = c.Write(d.header())
 	}
-	if err == nil {
+	if err == nil && d.password != "" {
 		_, err = c.do("AUTH", d.password)
 	}
 	if err != nil {
@@ -67,9 +79,14 @@ func (d door) header() []byte {
 }
 
 // do sends a command and waits for its reply. An error reply is an error.
-func (c *client) do(args ...string) (resp.Value, error) {
+func (c *client) do(args ...string) (resp.Value, error) { return c.within(patience, args...) }
+
+// slowly is do with a lot of patience.
+func (c *client) slowly(args ...string) (resp.Value, error) { return c.within(12*patience, args...) }
+
+func (c *client) within(d time.Duration, args ...string) (resp.Value, error) {
 	c.out = appendCommand(c.out[:0], args...)
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(d))
 	if _, err := c.Write(c.out); err != nil {
 		return resp.Value{}, fmt.Errorf("%s: %w", args[0], err)
 	}
@@ -81,6 +98,43 @@ func (c *client) do(args ...string) (resp.Value, error) {
 		return v, fmt.Errorf("%s: %w", args[0], err)
 	}
 	return v, nil
+}
+
+// discard sends a command that is answered with an array of strings, and counts
+// the bytes of its reply without keeping them.
+func (c *client) discard(args ...string) (n int64, err error) {
+	c.out = appendCommand(c.out[:0], args...)
+	c.SetDeadline(time.Now().Add(12 * patience))
+	if _, err := c.Write(c.out); err != nil {
+		return 0, err
+	}
+	in := bufio.NewReaderSize(c.Conn, 256<<10)
+	header := func(kind byte) (int, error) {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		n += int64(len(line))
+		if line[0] != kind {
+			return 0, fmt.Errorf("%s: unexpected reply %.60q", args[0], line)
+		}
+		return strconv.Atoi(string(bytes.TrimRight(line[1:], "\r\n")))
+	}
+	elements, err := header('*')
+	if err != nil {
+		return n, err
+	}
+	for range elements {
+		size, err := header('$')
+		if err != nil {
+			return n, err
+		}
+		if _, err := in.Discard(size + 2); err != nil {
+			return n, err
+		}
+		n += int64(size + 2)
+	}
+	return n, nil
 }
 
 // pipeline sends n commands, a few hundred at a time.
@@ -121,6 +175,8 @@ func appendCommand(dst []byte, args ...string) []byte {
 	}
 	return append(dst, "\r\n"...)
 }
+
+func appendInt(dst []byte, n int) []byte { return strconv.AppendInt(dst, int64(n), 10) }
 
 // infoFields takes a reply of INFO apart.
 func infoFields(text string) map[string]string {

@@ -137,12 +137,9 @@ func (b *bench) createMany(d *deployment, node *nodeProcess, where region.Code, 
 // footprint looks at a node after a collection, when the memory that it has
 // freed has gone back to the system.
 func (b *bench) footprint(node *nodeProcess) (f footprint, err error) {
-	for range 2 { // what a finalizer or a pool held is free at the second
-		if _, err := get(b.ctx, "http://"+node.admin+"/debug/pprof/heap?gc=1"); err != nil {
-			return f, err
-		}
+	if err := b.collect(node.admin); err != nil {
+		return f, err
 	}
-	time.Sleep(pick(b, 5*time.Second, time.Second))
 	page, err := get(b.ctx, "http://"+node.admin+"/metrics")
 	if err != nil {
 		return f, err

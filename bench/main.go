@@ -1,7 +1,7 @@
 // Command bench measures Vecino and writes what it found into
 // docs/benchmarks.md.
 //
-//	go run ./bench                      everything, some twenty minutes
+//	go run ./bench                      everything, some thirty-five minutes
 //	go run ./bench -quick               the same, short and printed only
 //	go run ./bench -only server,edge    some sections
 //
@@ -12,6 +12,16 @@
 //	forward.go   writes on replicas against the simulated round trip
 //	edge.go      what the hop through an edge costs
 //	idle.go      memory of databases that nobody uses
+//	latency.go   the tail of latency at half of the top rate, with millions of keys
+//	memory.go    bytes per key of the same data
+//	density.go   very many small databases, asleep, and waking one
+//	tier.go      ten times more data than memory
+//	always.go    a sync before each reply
+//	recovery.go  starting after kill -9
+//	eviction.go  what LRU keeps of the same trace
+//	neighbours.go  a light client beside a database that does its worst
+//
+//	go run ./bench soak -for 10m        many databases under everything at once, see soak.go
 //
 // Figures are of processes, not of functions: a server's CPU is what its
 // process used, system calls and background work included. Where two things
@@ -46,11 +56,21 @@ type section struct {
 	run   func(b *bench) (string, error)
 }
 
+var redis = []string{"redis-server", "redis-benchmark"}
+
 var sections = []section{
-	{"server", []string{"redis-server", "redis-benchmark"}, (*bench).server},
+	{"server", redis, (*bench).server},
 	{"forward", nil, (*bench).forward},
 	{"edge", nil, (*bench).edge},
 	{"idle", nil, (*bench).idle},
+	{"latency", redis, (*bench).latency},
+	{"memory", redis, (*bench).memory},
+	{"density", nil, (*bench).density},
+	{"tier", nil, (*bench).tier},
+	{"always", redis, (*bench).always},
+	{"recovery", redis, (*bench).recovery},
+	{"eviction", redis, (*bench).eviction},
+	{"neighbours", redis, (*bench).neighbours},
 }
 
 // bench is one run of the command.
@@ -63,11 +83,23 @@ type bench struct {
 	quick   bool
 	start   time.Time
 	running []*process
+	flags   map[string]bool // of the program's node; nil until asked
+	floods  int
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	args := os.Args[1:]
+	do := run
+	if len(args) > 0 {
+		switch args[0] {
+		case "soak":
+			do, args = runSoak, args[1:]
+		case "flood": // what neighbours starts as a process of its own
+			do, args = runFlood, args[1:]
+		}
+	}
+	err := do(ctx, args)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -75,10 +107,10 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, args []string) error {
 	b := &bench{ctx: ctx, start: time.Now()}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "`sections` to run, of server,forward,edge,idle (default all)")
+	only := flags.String("only", "", "`sections` to run, of "+strings.Join(names(), ",")+" (default all)")
 	out := flags.String("o", "docs/benchmarks.md", "`file` whose marked sections are rewritten; empty: none. A -quick run only prints unless this is given")
 	flags.BoolVar(&b.quick, "quick", false, "fewer and shorter rounds: to see that it works, not to quote")
 	flags.StringVar(&b.vecino, "vecino", "", "`program` to measure (default: built from this tree)")
@@ -107,30 +139,30 @@ func run(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("directory for profiles: %w", err)
 		}
 	}
-	if b.dir, err = os.MkdirTemp("", "vecino-bench-"); err != nil {
+	clean, err := b.prepare()
+	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.dir)
-	defer b.stopAll()
-	if b.vecino == "" {
-		b.vecino = filepath.Join(b.dir, "vecino")
-		b.say("building vecino")
-		if msg, err := exec.CommandContext(ctx, "go", "build", "-o", b.vecino, "./cmd/vecino").CombinedOutput(); err != nil {
-			return fmt.Errorf("build vecino: %w\n%s", err, msg)
-		}
-	} else if b.vecino, err = filepath.Abs(b.vecino); err != nil {
-		return err
-	}
+	defer clean()
 	about := describeMachine()
 	b.say("on %s", about)
+	var failed []error
 	for _, s := range chosen {
 		text, err := s.run(b)
 		b.stopAll()
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		if not, ok := errors.AsType[notAvailable](err); ok {
+			b.say("%s: %s", s.name, not)
+			fmt.Printf("\n`%s`\n\n%s\n", command(s.name, b.quick), not)
+			continue
+		}
+		if err != nil { // the others are still worth having
+			err = fmt.Errorf("%s: %w", s.name, err)
+			b.say("%v", err)
+			failed = append(failed, err)
+			continue
 		}
 		text = fmt.Sprintf("`%s`\n%s\n\n%s", command(s.name, b.quick), about, text)
 		fmt.Printf("\n%s\n", text)
@@ -140,6 +172,37 @@ func run(ctx context.Context, args []string) (err error) {
 			}
 			b.say("%s: written to %s", s.name, *out)
 		}
+	}
+	return errors.Join(failed...)
+}
+
+// prepare makes a directory for everything that is written, and the program if
+// none was given.
+func (b *bench) prepare() (clean func(), err error) {
+	if b.dir, err = os.MkdirTemp("", "vecino-bench-"); err != nil {
+		return nil, err
+	}
+	clean = func() {
+		b.stopAll()
+		os.RemoveAll(b.dir)
+	}
+	if err := b.build(); err != nil {
+		clean()
+		return nil, err
+	}
+	return clean, nil
+}
+
+// build finds or builds the program.
+func (b *bench) build() (err error) {
+	if b.vecino != "" {
+		b.vecino, err = filepath.Abs(b.vecino)
+		return err
+	}
+	b.vecino = filepath.Join(b.dir, "vecino")
+	b.say("building vecino")
+	if msg, err := exec.CommandContext(b.ctx, "go", "build", "-o", b.vecino, "./cmd/vecino").CombinedOutput(); err != nil {
+		return fmt.Errorf("build vecino: %w\n%s", err, msg)
 	}
 	return nil
 }
@@ -153,17 +216,26 @@ func command(section string, quick bool) string {
 	return c
 }
 
+// names of the sections.
+func names() []string {
+	all := make([]string, len(sections))
+	for i, s := range sections {
+		all[i] = s.name
+	}
+	return all
+}
+
 // choose finds the sections of a list, and sees that what they need is
 // installed.
 func choose(only string) (chosen []section, err error) {
-	names := strings.FieldsFunc(only, func(r rune) bool { return r == ',' })
-	for _, name := range names {
+	wanted := strings.FieldsFunc(only, func(r rune) bool { return r == ',' })
+	for _, name := range wanted {
 		if !slices.ContainsFunc(sections, func(s section) bool { return s.name == name }) {
-			return nil, fmt.Errorf("there is no section %q; there are server, forward, edge and idle", name)
+			return nil, fmt.Errorf("there is no section %q; there are %s", name, strings.Join(names(), ", "))
 		}
 	}
 	for _, s := range sections {
-		if len(names) > 0 && !slices.Contains(names, s.name) {
+		if len(wanted) > 0 && !slices.Contains(wanted, s.name) {
 			continue
 		}
 		for _, program := range s.needs {

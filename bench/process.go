@@ -27,7 +27,7 @@ type process struct {
 }
 
 // startTimeout is how long a server may take to answer.
-const startTimeout = 20 * time.Second
+const startTimeout = 2 * time.Minute
 
 // launch starts a program. It dies with this one at the latest.
 func (b *bench) launch(name string, env []string, program string, args ...string) (*process, error) {

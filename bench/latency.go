@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// The section latency asks redis-server and a node for reads and writes at a
+// fixed rate: half of what the slower of the two can do. Both hold millions of
+// keys, write their log and go on as they do in service, with the node's
+// checkpoints under way.
+
+// latencyShape is one kind of traffic.
+type latencyShape struct {
+	name     string
+	together int
+}
+
+var latencyShapes = []latencyShape{{"single commands", 1}, {"pipelines of 16", 16}}
+
+const (
+	isRead kind = iota
+	isWrite
+)
+
+// halfWrites is as many reads as writes, of random keys below n.
+func halfWrites(n, size int) func(dst []byte, r *rand.Rand) ([]byte, kind) {
+	return func(dst []byte, r *rand.Rand) ([]byte, kind) {
+		i := r.IntN(n)
+		if r.Uint32()&1 == 0 {
+			return appendGet(dst, i), isRead
+		}
+		return appendSet(dst, i, size), isWrite
+	}
+}
+
+// tail is the latencies of one round.
+type tail struct{ p50, p99, p999, max time.Duration }
+
+func tailOf(times []time.Duration) tail {
+	return tail{quantile(times, 0.5), quantile(times, 0.99), quantile(times, 0.999), quantile(times, 1)}
+}
+
+func (b *bench) latency() (string, error) {
+	n := pick(b, 5_000_000, 100_000)
+	redis, node, err := b.startBoth("latency", nil, nil)
+	if err != nil {
+		return "", err
+	}
+	defer b.end(redis, node)
+	both := []*rival{redis, node}
+	for _, s := range both {
+		b.say("latency: filling %s with %d keys", s.name, n)
+		if err := fillStrings(s.door(), n, shortValue).run(b.ctx); err != nil {
+			return "", err
+		}
+	}
+	t := &table{head: []string{"", "batches/s", "rounds", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99.9 of Redis's", "of the rounds"}}
+	for _, shape := range latencyShapes {
+		load := traffic{conns: clients, together: shape.together, command: halfWrites(n, shortValue), lasts: pick(b, 2*time.Second, 300*time.Millisecond)}
+		top := map[*rival]float64{}
+		for range 2 { // the first warms up
+			for _, s := range both {
+				load.door = s.door()
+				found, err := load.run(b.ctx)
+				if err == nil {
+					err = found.sound()
+				}
+				if err != nil {
+					return "", fmt.Errorf("top rate of %s: %w", s.name, err)
+				}
+				top[s] = found.rps() / float64(shape.together)
+			}
+		}
+		load.rate = min(top[redis], top[node]) / 2
+		load.lasts = pick(b, 10*time.Second, time.Second)
+		b.say("latency: %s: top rates %.0f and %.0f batches/s", shape.name, top[redis], top[node])
+		tails := map[*rival][]tail{}
+		for round := range pick(b, 5, 2) {
+			for turn := range both {
+				s := both[(turn+round)%2] // who comes second finds a warmer machine
+				load.door, load.seed = s.door(), uint64(round)
+				found, err := load.run(b.ctx)
+				if err == nil {
+					err = found.sound()
+				}
+				if err != nil {
+					return "", fmt.Errorf("%s: %w", s.name, err)
+				}
+				tails[s] = append(tails[s], tailOf(found.all()))
+			}
+		}
+		var ratios []float64
+		for i := range tails[redis] {
+			ratios = append(ratios, float64(tails[node][i].p999)/float64(tails[redis][i].p999))
+		}
+		row := func(name string, s *rival, ratio, rounds string) {
+			mid := func(figure func(tail) time.Duration) string {
+				return fmt.Sprintf("%.2f", median(each(tails[s], func(x tail) float64 { return millis(figure(x)) })))
+			}
+			t.add(name+", "+shape.name, fmt.Sprintf("%.0f", load.rate), fmt.Sprint(len(tails[s])), mid(func(x tail) time.Duration { return x.p50 }),
+				mid(func(x tail) time.Duration { return x.p99 }), mid(func(x tail) time.Duration { return x.p999 }), mid(func(x tail) time.Duration { return x.max }), ratio, rounds)
+		}
+		row("Redis", redis, "", "")
+		row("Vecino", node, judged(fmt.Sprintf("%.2f", median(ratios)), meets(median(ratios), aimTail)), spread(ratios))
+		b.say("latency: %s: p99.9 is %.2f of Redis's", shape.name, median(ratios))
+	}
+	return t.String() + fmt.Sprintf("\n\n%d keys of 16 bytes with values of %d; %d connections; as many GET as SET. The rate is half of what the slower of the two does with the same load when it isn't held back. "+
+		"Latency counts from the time a batch was due. Medians of the rounds; the aim is a p99.9 of at most %.1f of Redis's.", n, shortValue, clients, aimTail), nil
+}
+
+const aimTail = 1.0

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// The section neighbours has a light client ask database A, while a neighbour
+// on the same loop does its worst, and compares with the time before.
+
+const (
+	lightRate     = 1000 // commands a second
+	aimNeighbour  = 3.0  // times the quiet p99
+	slowFor       = 5 * time.Second
+	floodConns    = 500
+	floodPipeline = 64
+)
+
+// disturbance is what database B does meanwhile.
+type disturbance struct {
+	name string
+	// start begins it; the function that it returns ends it, and says what it did.
+	start func() (finish func() (string, error), err error)
+	aimed bool // false: only shown
+}
+
+func (b *bench) neighbours() (string, error) {
+	s, err := b.newStage("neighbours", 2, nil, "--loops", "1")
+	if err != nil {
+		return "", err
+	}
+	defer b.closeStage(s)
+	if err := b.startStage(s); err != nil {
+		return "", err
+	}
+	const lightKeys = 1000
+	heavyKeys := pick(b, 5_000_000, 200_000)
+	light, heavy := s.door(0), s.door(1)
+	b.say("neighbours: filling the neighbour with %d keys", heavyKeys)
+	if err := errors.Join(fillStrings(light, lightKeys, shortValue).run(b.ctx), fillStrings(heavy, heavyKeys, shortValue).run(b.ctx)); err != nil {
+		return "", err
+	}
+	control, err := b.newControl()
+	if err != nil {
+		return "", err
+	}
+	defer b.end(control)
+	slow, err := b.slowCommand(heavy)
+	if err != nil {
+		return "", err
+	}
+
+	lasts := pick(b, 5*time.Second, 1500*time.Millisecond)
+	quiet := func(seed uint64) (tail, error) {
+		found, err := traffic{door: light, conns: 2, together: 1, rate: lightRate, lasts: lasts, command: halfWrites(lightKeys, shortValue), seed: seed}.run(b.ctx)
+		if err == nil {
+			err = found.sound()
+		}
+		if err != nil {
+			return tail{}, fmt.Errorf("the light client: %w", err)
+		}
+		return tailOf(found.all()), nil
+	}
+	flood := func(to door) func() (func() (string, error), error) {
+		return func() (func() (string, error), error) { return b.flood(to, heavyKeys) }
+	}
+	disturbances := []disturbance{
+		{"a command of " + slowFor.String(), slow, true},
+		{fmt.Sprintf("KEYS * on %d keys, again and again", heavyKeys), func() (func() (string, error), error) { return b.repeat(heavy, "KEYS", "*") }, true},
+		{fmt.Sprintf("%d connections with %d-deep pipelines", floodConns, floodPipeline), flood(heavy), true},
+		{"the same flood, to another process on this machine", flood(control.door()), false},
+	}
+	t := &table{head: []string{"database B runs", "p50 ms quiet", "p50 ms", "p99 ms quiet", "p99 ms", "ratio", "of the rounds", "max ms", "meanwhile on B"}}
+	before, during, did := make([][]tail, len(disturbances)), make([][]tail, len(disturbances)), make([]string, len(disturbances))
+	for round := range pick(b, 3, 1) {
+		for i, d := range disturbances {
+			if d.start == nil {
+				continue
+			}
+			x, err := quiet(uint64(round))
+			if err != nil {
+				return "", err
+			}
+			before[i] = append(before[i], x)
+			finish, err := d.start()
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", d.name, err)
+			}
+			x, err = quiet(uint64(round))
+			what, failed := finish()
+			if err = errors.Join(err, failed); err != nil {
+				return "", fmt.Errorf("%s: %w", d.name, err)
+			}
+			during[i], did[i] = append(during[i], x), what
+			b.say("neighbours: %s: p99 %s ms, quiet %s ms; B: %s", d.name, ms(x.p99), ms(before[i][round].p99), what)
+		}
+	}
+	for i, d := range disturbances {
+		if d.start == nil {
+			t.add(d.name, "", "", "", "", "not available", "", "", "there is no command here that takes so long")
+			continue
+		}
+		var ratios []float64
+		for r := range during[i] {
+			ratios = append(ratios, float64(during[i][r].p99)/float64(before[i][r].p99))
+		}
+		mid := func(of []tail, figure func(tail) time.Duration) string {
+			return fmt.Sprintf("%.2f", median(each(of, func(x tail) float64 { return millis(figure(x)) })))
+		}
+		p50, p99 := func(x tail) time.Duration { return x.p50 }, func(x tail) time.Duration { return x.p99 }
+		t.add(d.name, mid(before[i], p50), mid(during[i], p50), mid(before[i], p99), mid(during[i], p99),
+			judged(fmt.Sprintf("%.1f", median(ratios)), !d.aimed || median(ratios) <= aimNeighbour), spread(ratios), mid(during[i], func(x tail) time.Duration { return x.max }), did[i])
+	}
+	return t.String() + fmt.Sprintf("\n\nOne node with one loop. The light client sends %d commands a second, half of them writes, on two connections to database A, first alone and then beside database B; %d rounds, medians. "+
+		"The flood comes from a process of its own with `nice 19`. The aim is at most %.0f times the quiet p99.", lightRate, len(before[len(before)-1]), aimNeighbour), nil
+}
+
+// newControl is a redis-server for the flood that isn't the node's.
+func (b *bench) newControl() (*rival, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	control, err := b.startRedis(b.dir+"/neighbours-control", ports[0])
+	if err != nil {
+		return nil, err
+	}
+	return control, fillStrings(control.door(), 100_000, shortValue).run(b.ctx)
+}
+
+// slowCommand finds a command that keeps a database busy for so long: one big
+// set against another, in one EXEC, as many times as it takes.
+func (b *bench) slowCommand(to door) (start func() (func() (string, error), error), err error) {
+	const members = 200_000
+	c, err := to.open(b.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for _, key := range []string{"slow:a", "slow:b"} {
+		args := make([]string, 0, 1002)
+		for from := 0; from < members; from += 1000 {
+			args = append(args[:0], "SADD", key)
+			for m := range 1000 {
+				args = append(args, fmt.Sprintf("%s:%d", key, from+m))
+			}
+			if _, err := c.do(args...); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// Nothing is in both, so all of one is looked up in the other.
+	one := []string{"SINTERCARD", "2", "slow:a", "slow:b"}
+	begun := time.Now()
+	for range 5 {
+		if _, err := c.do(one...); err != nil {
+			return nil, err
+		}
+	}
+	times := max(1, int(slowFor/(time.Since(begun)/5)))
+	if b.quick {
+		times = max(1, times/4)
+	}
+	return func() (func() (string, error), error) {
+		c, err := to.open(b.ctx)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := c.do("MULTI"); err != nil {
+			c.Close()
+			return nil, err
+		}
+		if err := c.pipeline(times, func(int) []string { return one }); err != nil {
+			c.Close()
+			return nil, err
+		}
+		type ended struct {
+			took time.Duration
+			err  error
+		}
+		done := make(chan ended, 1)
+		go func() {
+			defer c.Close()
+			begun := time.Now()
+			_, err := c.slowly("EXEC")
+			done <- ended{time.Since(begun), err}
+		}()
+		return func() (string, error) {
+			e := <-done
+			return fmt.Sprintf("one EXEC of %.1f s", e.took.Seconds()), e.err
+		}, nil
+	}, nil
+}
+
+// repeat sends a command again and again, and reads replies without looking at
+// them.
+func (b *bench) repeat(to door, args ...string) (finish func() (string, error), err error) {
+	c, err := to.open(b.ctx)
+	if err != nil {
+		return nil, err
+	}
+	var stop atomic.Bool
+	type ended struct {
+		times int
+		bytes int64
+		err   error
+	}
+	done := make(chan ended, 1)
+	begun := time.Now()
+	go func() {
+		defer c.Close()
+		var e ended
+		for !stop.Load() && e.err == nil {
+			n, err := c.discard(args...)
+			e.times, e.bytes, e.err = e.times+1, e.bytes+n, err
+		}
+		done <- e
+	}()
+	return func() (string, error) {
+		stop.Store(true)
+		e := <-done
+		return fmt.Sprintf("%d in %.1f s, %d MiB of replies", e.times, time.Since(begun).Seconds(), e.bytes>>20), e.err
+	}, nil
+}
+
+// flood lets many pipelining connections loose, from a process of its own that
+// gives way to all others: between machines it wouldn't share their cores.
+func (b *bench) flood(to door, keys int) (finish func() (string, error), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	b.floods++
+	name := fmt.Sprintf("flood-%d", b.floods)
+	args := []string{"-n", "19", self, "flood", "-addr", to.addr, "-keys", fmt.Sprint(keys), "-conns", fmt.Sprint(floodConns), "-pipeline", fmt.Sprint(floodPipeline)}
+	if to.database.IsValid() {
+		args = append(args, "-database", to.database.String())
+	}
+	p, err := b.launch(name, nil, "nice", args...)
+	if err != nil {
+		return nil, err
+	}
+	err = b.until(p, "its connections", func(context.Context) error {
+		if !strings.Contains(p.lastWords(), floodReady) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(200 * time.Millisecond) // until it is in full flow
+	return func() (string, error) {
+		b.stop(p)
+		var found floodReport
+		_, line, ok := strings.Cut(p.lastWords(), floodReady+"\n")
+		if !ok || json.Unmarshal([]byte(line), &found) != nil {
+			return "", fmt.Errorf("the flood failed: %s", p.lastWords())
+		}
+		return fmt.Sprintf("%.0f k commands/s", found.RPS/1000), nil
+	}, nil
+}
+
+const floodReady = "flowing"
+
+type floodReport struct{ RPS float64 }
+
+// runFlood is the process of a flood: traffic until it is told to stop, and a
+// line of what it did.
+func runFlood(ctx context.Context, args []string) error {
+	var (
+		to       door
+		database string
+		load     traffic
+		keys     int
+	)
+	flags := flag.NewFlagSet("flood", flag.ContinueOnError)
+	flags.StringVar(&to.addr, "addr", "", "")
+	flags.StringVar(&database, "database", "", "")
+	flags.IntVar(&keys, "keys", 1, "")
+	flags.IntVar(&load.conns, "conns", 1, "")
+	flags.IntVar(&load.together, "pipeline", 1, "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if database != "" {
+		a, err := netip.ParseAddr(database)
+		if err != nil {
+			return err
+		}
+		to.database = a
+	}
+	load.door, load.command = to, halfWrites(keys, shortValue)
+	load.lasts = time.Hour
+	load.ready = func() { fmt.Println(floodReady) }
+	load.seed = rand.Uint64()
+	load.forget = true
+	found, err := load.run(ctx)
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(floodReport{found.rps()})
+}

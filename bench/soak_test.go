@@ -1,0 +1,191 @@
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"vecino/resp"
+)
+
+var (
+	okReply   = resp.Value{Kind: resp.KindSimple, Str: "OK"}
+	nilReply  = resp.Value{Kind: resp.KindNull, Null: true}
+	atTheTime = time.Unix(1_000_000, 0)
+)
+
+func bulk(s string) resp.Value { return resp.Value{Kind: resp.KindBulk, Str: s} }
+
+// write has a cell take a number, answered.
+func written(t *testing.T, x *cell, ttl time.Duration) {
+	t.Helper()
+	a := act{cell: x, to: &state{n: x.last + 1}, ttl: ttl}
+	a.begin(atTheTime)
+	if err := a.end(okReply, false, atTheTime, atTheTime); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readAt(x *cell, v resp.Value, evicts bool, after time.Duration) error {
+	a := x.read()
+	a.begin(atTheTime.Add(after))
+	return a.end(v, evicts, atTheTime.Add(after), atTheTime.Add(after))
+}
+
+func TestLedgerHoldsACellToWhatWasAnswered(t *testing.T) {
+	x := &cell{kind: aField, key: "h", part: "f"}
+	if err := readAt(x, nilReply, false, 0); err != nil {
+		t.Error(err)
+	}
+	written(t, x, 0)
+	written(t, x, 0)
+	for _, c := range []struct {
+		reply  resp.Value
+		evicts bool
+		ok     bool
+	}{{bulk("2"), false, true}, {bulk("1"), false, false}, {bulk("3"), false, false}, {nilReply, false, false}, {bulk("x"), false, false}, {nilReply, true, true}} {
+		if err := readAt(x, c.reply, c.evicts, 0); (err == nil) != c.ok {
+			t.Errorf("%+v, evicts %v: %v", c.reply, c.evicts, err)
+		}
+	}
+}
+
+func TestLedgerAllowsTwoAfterALostReplyUntilItIsRead(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		x := &cell{kind: aField, key: "h", part: "f"}
+		written(t, x, 0)
+		lost := act{cell: x, to: &state{n: 2}}
+		lost.begin(atTheTime) // and no end
+		if next := x.next(rand.New(rand.NewPCG(1, 1))); next.to != nil {
+			t.Error("a cell that isn't known is changed before it is read")
+		}
+		if err := readAt(x, bulk("3"), false, 0); err == nil {
+			t.Error("a number that nobody wrote is taken")
+		}
+		found, other := bulk("1"), bulk("2")
+		if applied {
+			found, other = other, found
+		}
+		if err := readAt(x, found, false, 0); err != nil {
+			t.Error(err)
+		}
+		if err := readAt(x, other, false, 0); err == nil {
+			t.Error("it changes its mind after it was read")
+		}
+	}
+}
+
+func TestLedgerKnowsWhenAKeyMustBeGone(t *testing.T) {
+	fresh := func() *cell {
+		x := &cell{kind: anExpiring, key: "x", size: 5}
+		written(t, x, time.Second)
+		return x
+	}
+	value := bulk(fresh().text(1))
+	for _, c := range []struct {
+		after time.Duration
+		reply resp.Value
+		ok    bool
+	}{
+		{500 * time.Millisecond, value, true}, {500 * time.Millisecond, nilReply, false},
+		{time.Second, value, true}, {time.Second, nilReply, true},
+		{2 * time.Second, nilReply, true}, {2 * time.Second, value, false},
+	} {
+		if err := readAt(fresh(), c.reply, false, c.after); (err == nil) != c.ok {
+			t.Errorf("%+v after %s: %v", c.reply.Null, c.after, err)
+		}
+	}
+}
+
+func TestLedgerNoticesDamagedValues(t *testing.T) {
+	x := &cell{kind: aString, key: "s", size: 20}
+	written(t, x, 0)
+	good := x.text(1)
+	if err := readAt(x, bulk(good), false, 0); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "1", good[:len(good)-1], good[:5] + "!" + good[6:], "2" + good[1:]} {
+		if err := readAt(x, bulk(bad), false, 0); err == nil {
+			t.Errorf("%q is taken for %q", bad, good)
+		}
+	}
+}
+
+func TestErrorLeavesTheCellAsItWas(t *testing.T) {
+	x := &cell{kind: aField, key: "h", part: "f"}
+	written(t, x, 0)
+	a := act{cell: x, to: &state{n: 2}}
+	a.begin(atTheTime)
+	if err := a.end(resp.Value{Kind: resp.KindError, Str: "OOM no"}, false, atTheTime, atTheTime); err == nil {
+		t.Error("an error is taken for an answer")
+	}
+	if err := readAt(x, bulk("1"), false, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCellsOfADatabaseAreApart(t *testing.T) {
+	for _, evicts := range []bool{false, true} {
+		seen := map[string]bool{}
+		for _, x := range newSoakDatabase(0, evicts).cells {
+			name := x.key + " " + x.part
+			if seen[name] {
+				t.Errorf("two cells are %s", name)
+			}
+			seen[name] = true
+		}
+	}
+}
+
+func TestKeysOfTheLedgerCountACollectionOnce(t *testing.T) {
+	d := &soakDatabase{cells: []*cell{
+		{kind: aField, key: "h", part: "a", is: state{n: 1}}, {kind: aField, key: "h", part: "b", is: state{n: 1}}, {kind: aString, key: "s"},
+		{kind: anExpiring, key: "x", is: state{n: 1, until: atTheTime.Add(time.Second)}}, {kind: anExpiring, key: "y", is: state{n: 1, until: atTheTime.Add(-time.Second)}},
+	}}
+	if n, soon := d.keys(atTheTime); n != 2 || !soon {
+		t.Errorf("%d keys, soon %v, want 2, true", n, soon)
+	}
+}
+
+func samplesOf(rss ...int64) (all []soakSample) {
+	for i, x := range rss {
+		all = append(all, soakSample{at: time.Duration(i) * time.Second, rss: x << 20})
+	}
+	return all
+}
+
+func TestMemoryIsJudgedAfterTheLastKill(t *testing.T) {
+	growing, flat := make([]int64, 40), make([]int64, 40)
+	for i := range growing {
+		growing[i], flat[i] = int64(100+3*i), 100+int64(i%3)
+	}
+	if err := (&soak{samples: samplesOf(growing...)}).flat(); err == nil {
+		t.Error("memory that grows is taken for flat")
+	}
+	if err := (&soak{samples: samplesOf(flat...)}).flat(); err != nil {
+		t.Error(err)
+	}
+	restarted := append(samplesOf(growing...), samplesOf(flat...)...)
+	restarted[40].kill = true
+	if err := (&soak{samples: restarted}).flat(); err != nil {
+		t.Error(err)
+	}
+	if err := (&soak{samples: samplesOf(1, 1, 1)}).flat(); err == nil {
+		t.Error("three samples are taken for enough")
+	}
+}
+
+func TestChart(t *testing.T) {
+	samples := samplesOf(1, 2, 4, 4)
+	samples[2].kill = true
+	want := strings.Join([]string{
+		"     4 |  ##",
+		"       |  ##",
+		"       | ###",
+		"       |####",
+		"     0 +--^- 3s"}, "\n")
+	if got := chart(samples, 72, 4); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// The section tier fills two nodes with far more than one of them may keep in
+// memory, reads mostly what is hot, and compares.
+
+const (
+	tierValue  = 1024
+	tierHot    = 20   // one key of so many is hot
+	tierHotOf  = 0.95 // share of reads that go to hot keys
+	aimTier    = 0.7  // throughput, as a share of the node with everything in memory
+	aimHotKeys = 2 * time.Millisecond
+)
+
+const (
+	isHot kind = iota
+	isCold
+)
+
+// mostlyHot reads keys below n.
+func mostlyHot(n int) func(dst []byte, r *rand.Rand) ([]byte, kind) {
+	hot := n / tierHot
+	return func(dst []byte, r *rand.Rand) ([]byte, kind) {
+		if r.Float64() < tierHotOf {
+			return appendGet(dst, r.IntN(hot)), isHot
+		}
+		return appendGet(dst, hot+r.IntN(n-hot)), isCold
+	}
+}
+
+func (b *bench) tier() (string, error) {
+	if err := b.needsFlags("memory"); err != nil {
+		return "", err
+	}
+	data, budget := pick(b, 5<<30, 512<<20), pick(b, 512<<20, 64<<20)
+	n := data / tierValue
+	if err := b.needsDisk(int64(5 * data)); err != nil { // a journal and a tier of each, and what a compaction takes meanwhile
+		return "", err
+	}
+	ports, err := freePorts(4)
+	if err != nil {
+		return "", err
+	}
+	start := func(name string, port, admin int, more ...string) (*rival, error) {
+		return b.startNode(filepath.Join(b.dir, name), port, local(admin), more...)
+	}
+	full, err := start("tier-full", ports[0], ports[1])
+	if err != nil {
+		return "", err
+	}
+	defer b.end(full)
+	small, err := start("tier-small", ports[2], ports[3], "--memory", fmt.Sprintf("%dmb", budget>>20))
+	if err != nil {
+		return "", err
+	}
+	defer b.end(small)
+	both := []*rival{full, small}
+	filled := map[*rival]time.Duration{}
+	for i, s := range both {
+		b.say("tier: filling the node with %s: %d keys of %d B", []string{"everything in memory", "a budget"}[i], n, tierValue)
+		begun := time.Now()
+		if err := fillStrings(s.door(), n, tierValue).run(b.ctx); err != nil {
+			return "", err
+		}
+		filled[s] = time.Since(begun)
+	}
+	b.say("tier: warming up")
+	for _, s := range both { // what is hot comes in once, and then proves that it is
+		hot := n / tierHot
+		next := 0
+		once := traffic{door: s.door(), conns: clients, together: 1, lasts: pick(b, 30*time.Second, 5*time.Second), command: func(dst []byte, r *rand.Rand) ([]byte, kind) {
+			next++
+			return appendGet(dst, next%hot), isHot
+		}}
+		once.lasts = min(once.lasts, time.Duration(hot)*40*time.Microsecond)
+		if _, err := once.run(b.ctx); err != nil {
+			return "", err
+		}
+		mixed := traffic{door: s.door(), conns: clients, together: 1, lasts: pick(b, 10*time.Second, time.Second), command: mostlyHot(n)}
+		if _, err := mixed.run(b.ctx); err != nil {
+			return "", err
+		}
+	}
+
+	t := &table{head: []string{"GET", "all in memory k/s", "budget k/s", "ratio", "of the rounds", "errors"}}
+	var rate float64
+	for _, together := range []int{1, 16} {
+		load := traffic{conns: clients, together: together, lasts: pick(b, 4*time.Second, 500*time.Millisecond), command: mostlyHot(n)}
+		rps := map[*rival][]float64{}
+		failed := 0
+		for round := range pick(b, 5, 2) {
+			for turn := range both {
+				s := both[(turn+round)%2]
+				load.door, load.seed = s.door(), uint64(round)
+				found, err := load.run(b.ctx)
+				if err != nil {
+					return "", err
+				}
+				failed += found.failed + found.missing + found.unanswered
+				rps[s] = append(rps[s], found.rps())
+			}
+		}
+		var ratios []float64
+		for i := range rps[full] {
+			ratios = append(ratios, rps[small][i]/rps[full][i])
+		}
+		if together == 1 {
+			rate = min(median(rps[full]), median(rps[small])) / 2
+		}
+		t.add(fmt.Sprintf("-c %d -P %d", clients, together), fmt.Sprintf("%.0f", median(rps[full])/1000), fmt.Sprintf("%.0f", median(rps[small])/1000),
+			judged(fmt.Sprintf("%.2f", median(ratios)), meets(aimTier, median(ratios))), spread(ratios), judged(fmt.Sprint(failed), failed == 0))
+		b.say("tier: -P %d: throughput %.2f of the node with everything in memory, %d errors", together, median(ratios), failed)
+	}
+
+	before, err := b.info(small.door())
+	if err != nil {
+		return "", err
+	}
+	tails := map[*rival]map[kind][]tail{full: {}, small: {}}
+	for round := range pick(b, 3, 1) {
+		for turn := range both {
+			s := both[(turn+round)%2]
+			load := traffic{door: s.door(), conns: clients, together: 1, rate: rate, lasts: pick(b, 8*time.Second, time.Second), command: mostlyHot(n), seed: uint64(round)}
+			found, err := load.run(b.ctx)
+			if err == nil {
+				err = found.sound()
+			}
+			if err != nil {
+				return "", err
+			}
+			for _, k := range []kind{isHot, isCold} {
+				tails[s][k] = append(tails[s][k], tailOf(found.times[k]))
+			}
+		}
+	}
+	after, err := b.info(small.door())
+	if err != nil {
+		return "", err
+	}
+	slow := &table{head: []string{fmt.Sprintf("latency at %.0f/s", rate), "p50 ms", "p99 ms", "p99.9 ms", "max ms"}}
+	for i, s := range both {
+		for _, k := range []kind{isHot, isCold} {
+			mid := func(figure func(tail) time.Duration) float64 {
+				return median(each(tails[s][k], func(x tail) float64 { return millis(figure(x)) }))
+			}
+			p99 := mid(func(x tail) time.Duration { return x.p99 })
+			slow.add([]string{"all in memory", "budget"}[i]+", "+[]string{"hot", "cold"}[k]+" keys", fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.p50 })),
+				judged(fmt.Sprintf("%.2f", p99), s == full || k == isCold || p99 <= millis(aimHotKeys)), fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.p999 })),
+				fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.max })))
+		}
+	}
+	fullRSS, err := full.rss()
+	if err != nil {
+		return "", err
+	}
+	smallRSS, err := small.rss()
+	if err != nil {
+		return "", err
+	}
+	text := t.String() + "\n\n" + slow.String() + fmt.Sprintf("\n\n%d MiB of values of %d B in a budget of %d MiB; one key of %d is hot and gets %.0f %% of the reads. Filling took %.0f s with everything in memory, %.0f s with the budget. "+
+		"RSS at the end: %.0f MiB and %.0f MiB. %s The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
+		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), hitRatio(before, after), aimTier, aimHotKeys)
+	return text, nil
+}
+
+// hitRatio says how many lookups found their value in memory between two
+// looks at INFO.
+func hitRatio(before, after map[string]string) string {
+	for _, names := range [][2]string{{"memory_hits", "memory_misses"}, {"tier_memory_hits", "tier_memory_misses"}, {"resident_hits", "cold_hits"}} {
+		hits, ok1 := number(after, names[0])
+		misses, ok2 := number(after, names[1])
+		if ok1 && ok2 {
+			h, _ := number(before, names[0])
+			m, _ := number(before, names[1])
+			if hits, misses = hits-h, misses-m; hits+misses > 0 {
+				return fmt.Sprintf("INFO says that %.1f %% of the lookups at that rate found their value in memory.", 100*hits/(hits+misses))
+			}
+		}
+	}
+	if ratio, ok := number(after, "memory_hit_ratio", "tier_hit_ratio", "hit_ratio"); ok {
+		return fmt.Sprintf("INFO says that the memory's hit ratio is %.3g.", ratio)
+	}
+	return "INFO doesn't tell a hit ratio (not available)."
+}
+
+// needsDisk is an error if there is less room where the servers write.
+func (b *bench) needsDisk(bytes int64) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(b.dir, &fs); err != nil {
+		return fmt.Errorf("room in %s: %w", b.dir, err)
+	}
+	if have := int64(fs.Bavail) * fs.Bsize; have < bytes {
+		return notAvailable(fmt.Sprintf("%s has room for %d GiB, and it needs %d: set TMPDIR to where there is more", b.dir, have>>30, bytes>>30))
+	}
+	return nil
+}
