@@ -24,7 +24,7 @@ func (ks *Keyspace) ApplyNewer(effects []byte, seq uint64) error {
 
 func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
 	ks.wanted = ks.wanted[:0]
-	a := applier{ks: ks, seq: seq, newer: newer, longest: MaxString, in: effectReader{b: effects}}
+	a := applier{ks: ks, seq: seq, newer: newer, in: effectReader{b: effects}}
 	if err := a.run(); err != nil {
 		return fmt.Errorf("apply write %d: %w", seq, err)
 	}
@@ -45,12 +45,9 @@ type applier struct {
 	ks    *Keyspace
 	seq   uint64
 	newer bool
-	// longest is how long a patch may make a string. It is all that effects
-	// can make this copy allocate beyond their own length.
-	longest int64
-	in      effectReader
-	last    *entry // changed, but not yet settled
-	space   *space // of last
+	in    effectReader
+	last  *entry // changed, but not yet settled
+	space *space // of last
 	// fresh is, when newer, the keys that this write has changed here. They
 	// carry its number, as those do that the snapshot had after it, but what
 	// else the write does to them is still to come.
@@ -169,7 +166,7 @@ func (a *applier) step() error {
 		if skip || in.err != nil {
 			return nil
 		}
-		if offset < 0 || offset > a.longest-int64(len(part)) {
+		if offset < 0 || offset > a.ks.longest-int64(len(part)) {
 			in.fail("a string too long")
 			return nil
 		}

@@ -224,15 +224,15 @@ func (ks *Keyspace) thaw(e *entry, head, body []byte) (warm *entry, fits bool, e
 		return nil, false, fmt.Errorf("it is a %v and should be a %v", loaded.kind, e.kind)
 	}
 	loaded.key, loaded.seq, loaded.expire = e.key, e.seq, e.expire
-	if err := loaded.carryOut(e.cold); err != nil {
+	if err := loaded.carryOut(ks, e.cold); err != nil {
 		return nil, false, err
 	}
 	return &loaded, true, nil
 }
 
 // carryOut does to e's value what is pending.
-func (e *entry) carryOut(s *stub) error {
-	a := applier{longest: MaxString, in: effectReader{b: s.pending, key: e.key}}
+func (e *entry) carryOut(ks *Keyspace, s *stub) error {
+	a := applier{ks: ks, in: effectReader{b: s.pending, key: e.key}}
 	for len(a.in.b) > 0 && a.in.err == nil {
 		if err := a.pending(e); err != nil && !s.lenient {
 			return err
@@ -253,7 +253,7 @@ func (a *applier) pending(e *entry) error {
 		return a.change(op, e, false)
 	}
 	offset, part := in.int(), in.bytes()
-	if in.err != nil || e.kind != String || offset < 0 || offset > a.longest-int64(len(part)) {
+	if in.err != nil || e.kind != String || offset < 0 || offset > a.ks.longest-int64(len(part)) {
 		in.fail("a patch that doesn't fit")
 		return nil
 	}

@@ -90,6 +90,9 @@ type Keyspace struct {
 	// inTx says that the transaction has changed something, so that its
 	// command can't be run again.
 	inTx bool
+	// longest is how long a patch may make a string. It is all that effects
+	// can make this copy allocate beyond their own length.
+	longest int64
 }
 
 // space is one logical database.
@@ -165,7 +168,7 @@ func (e *entry) measure() int {
 // New makes an empty keyspace. The seed keys its hashes; all copies of a
 // database share it, so that a SCAN cursor means the same on each.
 func New(seed uint64) *Keyspace {
-	return &Keyspace{seed: seed, large: largeKeys{from: largeFrom}}
+	return &Keyspace{seed: seed, longest: MaxString, large: largeKeys{from: largeFrom}}
 }
 
 // Used is how many bytes keys and values take, wherever they are. The plan's

@@ -55,6 +55,7 @@ const (
 	held                        // exactly this, value in the body: it can be offloaded
 	inlined                     // exactly this, value in the head
 	apart                       // this, but the value and effects apart: it is to be swept again
+	joining                     // it was apart, and the present session has swept it, or the last
 )
 
 // Record is a key for the tier.
@@ -71,7 +72,8 @@ type Record struct {
 // tierState is what a keyspace remembers about its tier.
 type tierState struct {
 	graves Graves
-	// joined are the keys that were apart before this session swept them.
+	// joined are the keys that were apart before this session, or the last,
+	// swept them.
 	joined []ColdKey
 	head   []byte
 	body   []byte
@@ -137,8 +139,10 @@ func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
 	if t.graves.flushed[db] {
 		state = behind // the next session flushes before it puts this again
 	}
-	if e.stored == apart && state != behind {
+	if (e.stored == apart || e.stored == joining) && state == held {
+		// Going by its seq, it would seem to be stored like this already.
 		t.joined = append(t.joined, ColdKey{db, hash, append([]byte(nil), e.key...), e.seq})
+		state = joining
 	}
 	e.stored = state
 	t.graves.fill(db, hash, e.key)
@@ -420,8 +424,20 @@ func (ks *Keyspace) Buried() int { return ks.tier.graves.n }
 func (ks *Keyspace) TakeGraves() Graves {
 	g := ks.tier.graves
 	ks.tier.graves = Graves{}
-	ks.tier.joined = nil
+	ks.join(held)
 	return g
+}
+
+// join says what became of the keys that the last session joined.
+func (ks *Keyspace) join(state storedState) {
+	for _, k := range ks.tier.joined {
+		if sp := ks.spaces[k.DB]; sp != nil {
+			if e := sp.table.Find(k.Hash, k.Key); e != nil && e.seq == k.Seq && e.stored == joining {
+				e.stored = state
+			}
+		}
+	}
+	ks.tier.joined = nil
 }
 
 // Rebury ends a session that failed: its graves are there again, and what it
@@ -437,12 +453,5 @@ func (ks *Keyspace) Rebury(g Graves) {
 			now.dig(db, hash, []byte(key))
 		}
 	}
-	for _, k := range ks.tier.joined {
-		if sp := ks.spaces[k.DB]; sp != nil {
-			if e := sp.table.Find(k.Hash, k.Key); e != nil && e.seq == k.Seq && e.cold == nil {
-				e.stored = apart
-			}
-		}
-	}
-	ks.tier.joined = nil
+	ks.join(apart)
 }

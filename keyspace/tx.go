@@ -379,7 +379,7 @@ func (tx *Tx) FlushAll() {
 // flush lets go all keys at once. None is looked at, however many there are.
 func (ks *Keyspace) flush(db int, seq uint64) {
 	sp := ks.spaces[db]
-	if sp == nil {
+	if sp == nil || sp.table.Len() == 0 {
 		return
 	}
 	ks.account.add(sp.account, -1)

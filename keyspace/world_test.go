@@ -26,6 +26,9 @@ type world struct {
 	now   int64
 	db    int
 	tx    *Tx
+	long  bool // many values are too long for the head of a tier's record
+	// load brings the values of Wanted back. It is nil where no key is cold.
+	load func()
 }
 
 // plain is a value as a test has it.
@@ -102,6 +105,9 @@ func (w *world) get(key string, kind Kind, create bool) (p *plain, wrong bool) {
 func (w *world) key() string { return "k" + strconv.Itoa(w.rng.IntN(25)) }
 
 func (w *world) word() string {
+	if w.long && w.rng.IntN(3) == 0 {
+		return strings.Repeat(strconv.Itoa(w.rng.IntN(10)), MaxInline+w.rng.IntN(3))
+	}
 	switch w.rng.IntN(40) {
 	case 0:
 		return strings.Repeat("x", 70+w.rng.IntN(200))
@@ -149,7 +155,7 @@ func (w *world) command() {
 	case n < 18:
 		p, wrong := w.get(key, String, false)
 		offset, part := w.rng.IntN(30), w.word()
-		length, err := w.tx.PatchString(k, offset, []byte(part))
+		length, err := attempt(w, key, func(k []byte) (int, error) { return w.tx.PatchString(k, offset, []byte(part)) })
 		if w.same(err, wrong); wrong {
 			return
 		}
@@ -176,7 +182,7 @@ func (w *world) command() {
 	case n < 33:
 		to := w.key()
 		p := w.find(key)
-		if done, err := w.tx.Rename(k, []byte(to)); err != nil || done != (p != nil) {
+		if done, err := attempt(w, key, func(k []byte) (bool, error) { return w.tx.Rename(k, []byte(to)) }); err != nil || done != (p != nil) {
 			w.t.Fatalf("Rename(%s) is not %v", key, p != nil)
 		}
 		if p != nil {
@@ -186,7 +192,7 @@ func (w *world) command() {
 	case n < 36:
 		db, to := w.rng.IntN(3)*7, w.key()
 		p := w.find(key)
-		if done, err := w.tx.Copy(k, db, []byte(to)); err != nil || done != (p != nil) {
+		if done, err := attempt(w, key, func(k []byte) (bool, error) { return w.tx.Copy(k, db, []byte(to)) }); err != nil || done != (p != nil) {
 			w.t.Fatalf("Copy(%s) is not %v", key, p != nil)
 		}
 		if p != nil {
@@ -213,6 +219,48 @@ func (w *world) command() {
 	default:
 		w.zset(key)
 	}
+}
+
+// attempt does what needs the value of a key. If that is cold, it is loaded
+// and tried again; where the transaction has changed something it is loaded
+// before.
+func attempt[T any](w *world, key string, do func(key []byte) (T, error)) (T, error) {
+	k := []byte(key)
+	if w.ks.inTx && w.ks.WantCold(w.db, k) {
+		w.load()
+	}
+	effects, changed := len(w.tx.effects), w.ks.inTx
+	v, err := do(k)
+	if err == ErrCold {
+		if changed || w.ks.inTx || len(w.tx.effects) != effects && !w.tx.expiredOnly(effects) {
+			w.t.Fatalf("write %d: ErrCold for %q after something was changed", len(w.log)+1, key)
+		}
+		if !slices.ContainsFunc(w.ks.Wanted(), func(c ColdKey) bool { return string(c.Key) == key && c.DB == w.db }) {
+			w.t.Fatalf("write %d: ErrCold for %q, wanted are %v", len(w.log)+1, key, w.ks.Wanted())
+		}
+		w.load()
+		v, err = do(k)
+	}
+	return v, err
+}
+
+// expiredOnly reports whether the effects from some byte on only delete
+// expired keys.
+func (tx *Tx) expiredOnly(from int) bool {
+	r := effectReader{b: tx.effects[from:], key: []byte{}}
+	for len(r.b) > 0 {
+		switch r.op() {
+		case opSelect:
+			r.byte()
+		case opDel:
+			if reason(r.byte()) != byExpiry {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return r.err == nil
 }
 
 // same checks the error of a command of one type.
@@ -271,7 +319,7 @@ func (w *world) evict() {
 
 func (w *world) hash(key string) {
 	p, wrong := w.get(key, HashKind, false)
-	h, err := w.tx.Hash([]byte(key))
+	h, err := attempt(w, key, w.tx.Hash)
 	if w.same(err, wrong); wrong {
 		return
 	}
@@ -307,7 +355,7 @@ func (w *world) hash(key string) {
 
 func (w *world) list(key string) {
 	p, wrong := w.get(key, ListKind, false)
-	l, err := w.tx.List([]byte(key))
+	l, err := attempt(w, key, w.tx.List)
 	if w.same(err, wrong); wrong {
 		return
 	}
@@ -397,7 +445,7 @@ func without(list []string, val string, count int) []string {
 
 func (w *world) set(key string) {
 	p, wrong := w.get(key, SetKind, false)
-	s, err := w.tx.Set([]byte(key))
+	s, err := attempt(w, key, w.tx.Set)
 	if w.same(err, wrong); wrong {
 		return
 	}
@@ -440,7 +488,7 @@ func (w *world) set(key string) {
 
 func (w *world) zset(key string) {
 	p, wrong := w.get(key, ZSetKind, false)
-	z, err := w.tx.ZSet([]byte(key))
+	z, err := attempt(w, key, w.tx.ZSet)
 	if w.same(err, wrong); wrong {
 		return
 	}
@@ -564,17 +612,27 @@ func read(t *testing.T, v *View, key []byte) *plain {
 // checkAccounts checks what a keyspace knows without counting.
 func checkAccounts(t *testing.T, ks *Keyspace) {
 	t.Helper()
-	used, next := int64(0), int64(0)
+	next := int64(0)
+	var all account
 	for db, sp := range ks.spaces {
 		if sp == nil {
 			continue
 		}
 		deadlines := 0
+		var sum account
 		sp.table.Range(func(e *entry) bool {
-			if e.size != e.measure() || e.dirty || e.dead {
+			if e.cold == nil && e.size != e.measure() || e.dirty || e.dead {
 				t.Fatalf("key %q counts for %d, is %d, dirty %v, dead %v", e.key, e.size, e.measure(), e.dirty, e.dead)
 			}
-			used += int64(e.size)
+			sum.used += int64(e.size)
+			if s := e.cold; s != nil {
+				sum.away += s.away
+				sum.pending += int64(len(s.pending))
+				sum.coldKeys++
+				if e.str != nil || e.obj != nil || e.seq < s.base || s.away != int64(e.size-e.bare()) || e.stored == unstored {
+					t.Fatalf("key %q is cold and %+v, %+v", e.key, e, s)
+				}
+			}
 			if e.expire != 0 {
 				deadlines++
 				if sp.expiry[e.heap] != e {
@@ -586,12 +644,16 @@ func checkAccounts(t *testing.T, ks *Keyspace) {
 			}
 			return true
 		})
+		if sum != sp.account {
+			t.Fatalf("database %d has %+v and says %+v", db, sum, sp.account)
+		}
+		all.add(sum, 1)
 		if deadlines != ks.Expires(db) {
 			t.Fatalf("database %d has %d deadlines and says %d", db, deadlines, ks.Expires(db))
 		}
 	}
-	if used != ks.Used() || next != ks.NextExpiry() {
-		t.Fatalf("used %d, next expiry %d; it says %d and %d", used, next, ks.Used(), ks.NextExpiry())
+	if all != ks.account || next != ks.NextExpiry() {
+		t.Fatalf("account %+v, next expiry %d; it says %+v and %d", all, next, ks.account, ks.NextExpiry())
 	}
 }
 

@@ -1,0 +1,622 @@
+package keyspace
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// fakeTier is a tier in a map. What a session does is there when it commits.
+type fakeTier struct {
+	records map[tierKey]tierRecord
+	staged  []func(map[tierKey]tierRecord)
+}
+
+type tierKey struct {
+	db   int
+	hash uint64
+	key  string
+}
+
+type tierRecord struct{ head, body []byte }
+
+func (f *fakeTier) begin(g Graves) {
+	f.staged = nil
+	for db := range g.Flushed() {
+		f.staged = append(f.staged, func(m map[tierKey]tierRecord) {
+			maps.DeleteFunc(m, func(k tierKey, _ tierRecord) bool { return k.db == db })
+		})
+	}
+	for grave := range g.Keys() {
+		k := tierKey{grave.DB, grave.Hash, string(grave.Key)}
+		f.staged = append(f.staged, func(m map[tierKey]tierRecord) { delete(m, k) })
+	}
+}
+
+func (f *fakeTier) put(r *Record) {
+	k := tierKey{r.DB, r.Hash, string(r.Key)}
+	put := tierRecord{bytes.Clone(r.Head), bytes.Clone(r.Body)}
+	keep := r.KeepBody
+	f.staged = append(f.staged, func(m map[tierKey]tierRecord) {
+		now := put
+		if keep {
+			now.body = m[k].body
+		}
+		m[k] = now
+	})
+}
+
+func (f *fakeTier) commit() {
+	for _, do := range f.staged {
+		do(f.records)
+	}
+	f.staged = nil
+}
+
+func (f *fakeTier) get(k ColdKey) tierRecord { return f.records[tierKey{k.DB, k.Hash, string(k.Key)}] }
+
+// copyOnDisk is a copy of a database over a fake tier, and does at random what
+// a node does.
+type copyOnDisk struct {
+	t    *testing.T
+	rng  *rand.Rand
+	ks   *Keyspace
+	tier fakeTier
+
+	since   uint64 // where the last complete sweep began
+	born    uint64 // when this keyspace was made
+	log     *[][]byte
+	session *sweepSession
+	loads   []load_ // under way
+}
+
+type sweepSession struct {
+	graves Graves
+	cursor Cursor
+	start  uint64
+	last   struct {
+		db   int
+		hash uint64
+	}
+	swept []ColdKey
+}
+
+type load_ struct {
+	key    ColdKey
+	record tierRecord
+}
+
+func newCopyOnDisk(t *testing.T, rng *rand.Rand, ks *Keyspace, log *[][]byte) *copyOnDisk {
+	return &copyOnDisk{t: t, rng: rng, ks: ks, log: log, tier: fakeTier{records: map[tierKey]tierRecord{}}}
+}
+
+func (c *copyOnDisk) restore(k ColdKey, r tierRecord) {
+	c.t.Helper()
+	if err := c.ks.Restore(k, r.head, r.body); err != nil {
+		c.t.Fatalf("restore %q: %v", k.Key, err)
+	}
+}
+
+// load restores all that is wanted.
+func (c *copyOnDisk) load() {
+	c.t.Helper()
+	for _, k := range slices.Clone(c.ks.Wanted()) {
+		c.restore(k, c.tier.get(k))
+		if c.ks.IsCold(k.DB, k.Key) {
+			c.t.Fatalf("%q is cold after its value was restored", k.Key)
+		}
+	}
+}
+
+// some is about so many keys, chosen at random.
+func (c *copyOnDisk) some(n int) (keys []ColdKey) {
+	for range n {
+		if db, e := c.ks.random(c.rng, false); e != nil {
+			keys = append(keys, ColdKey{db, c.ks.Hash(e.key), bytes.Clone(e.key), e.seq})
+		}
+	}
+	return keys
+}
+
+// step does one thing, as a node would between commands.
+func (c *copyOnDisk) step() {
+	c.t.Helper()
+	switch c.rng.IntN(12) {
+	case 0, 1, 2, 3:
+		c.sweep()
+	case 4:
+		if c.session == nil {
+			c.sweepSome()
+		}
+	case 5, 6:
+		c.ks.Coldest(1+c.rng.IntN(5), c.since, c.rng, func(cand *Candidate) {
+			if !cand.Clean {
+				return
+			}
+			if freed := c.ks.Offload(cand.DB, cand.Hash, cand.Key, cand.Seq); freed != cand.Bytes {
+				c.t.Fatalf("offload of %q frees %d, not %d", cand.Key, freed, cand.Bytes)
+			}
+		})
+	case 7: // a load begins that ends whenever
+		for _, k := range c.some(3) {
+			c.ks.WantCold(k.DB, k.Key)
+		}
+		for _, k := range c.ks.Wanted() {
+			c.loads = append(c.loads, load_{k, c.tier.get(k)})
+		}
+	case 8:
+		for range min(len(c.loads), c.rng.IntN(3)) {
+			i := c.rng.IntN(len(c.loads))
+			c.restore(c.loads[i].key, c.loads[i].record)
+			c.loads = slices.Delete(c.loads, i, i+1)
+		}
+	case 9:
+		if c.rng.IntN(6) == 0 {
+			c.restart()
+		}
+	case 10:
+		if c.rng.IntN(6) == 0 {
+			c.hibernate()
+		}
+	}
+}
+
+// sweep goes on with the sweep under way, or begins one.
+func (c *copyOnDisk) sweep() {
+	s := c.session
+	if s == nil {
+		s = &sweepSession{graves: c.ks.TakeGraves(), start: uint64(len(*c.log))}
+		s.last.db = -1
+		c.session = s
+		c.tier.begin(s.graves)
+	}
+	c.ks.Sweep(&s.cursor, c.since, 1+c.rng.IntN(20), func(r *Record) {
+		if cmp.Or(cmp.Compare(s.last.db, r.DB), cmp.Compare(s.last.hash, r.Hash)) >= 0 {
+			c.t.Fatalf("%d %x comes after %v", r.DB, r.Hash, s.last)
+		}
+		s.last.db, s.last.hash = r.DB, r.Hash
+		c.tier.put(r)
+		s.swept = append(s.swept, ColdKey{r.DB, r.Hash, bytes.Clone(r.Key), r.Seq})
+	})
+	if s.cursor.Done() {
+		if c.end(s) {
+			c.since = s.start
+		}
+	}
+}
+
+// end commits a session, or lets it fail.
+func (c *copyOnDisk) end(s *sweepSession) bool {
+	c.session = nil
+	if c.rng.IntN(4) == 0 {
+		c.tier.staged = nil
+		c.ks.Rebury(s.graves)
+		return false
+	}
+	c.tier.commit()
+	for _, k := range s.swept {
+		if c.rng.IntN(2) == 0 {
+			c.ks.Offload(k.DB, k.Hash, k.Key, k.Seq)
+		}
+	}
+	return true
+}
+
+// sweepSome writes some keys only.
+func (c *copyOnDisk) sweepSome() {
+	s := &sweepSession{graves: c.ks.TakeGraves()}
+	c.tier.begin(s.graves)
+	for _, k := range c.some(4) {
+		c.ks.SweepKey(k.DB, k.Hash, k.Key, func(r *Record) {
+			c.tier.put(r)
+			s.swept = append(s.swept, k)
+		})
+	}
+	c.end(s)
+}
+
+// rebuild makes the keyspace that a start of the node would make.
+func (c *copyOnDisk) rebuild() *Keyspace {
+	c.t.Helper()
+	ks := New(testSeed)
+	ks.SetEviction(c.ks.Eviction(), 0)
+	for k, r := range c.tier.records {
+		if ks.Hash([]byte(k.key)) != k.hash {
+			c.t.Fatalf("key %q has another hash", k.key)
+		}
+		if err := ks.LoadHead(k.db, []byte(k.key), r.head); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	for seq := c.since + 1; seq <= uint64(len(*c.log)); seq++ {
+		if err := ks.ApplyNewer((*c.log)[seq-1], seq); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	ks.BornAt(uint64(len(*c.log)))
+	return ks
+}
+
+// restart is a crash: whatever was under way is lost.
+func (c *copyOnDisk) restart() {
+	c.session, c.tier.staged, c.loads = nil, nil, nil
+	c.ks = c.rebuild()
+	c.born = uint64(len(*c.log))
+}
+
+// hibernate writes all that the tier doesn't have, and begins again from that
+// alone.
+func (c *copyOnDisk) hibernate() {
+	if c.session != nil {
+		c.tier.staged = nil
+		c.ks.Rebury(c.session.graves)
+		c.session = nil
+	}
+	c.tier.begin(c.ks.TakeGraves())
+	for at := (Cursor{}); !at.Done(); {
+		c.ks.Sweep(&at, c.since, 100, c.tier.put)
+	}
+	c.tier.commit()
+	c.since = uint64(len(*c.log))
+	c.loads = nil
+	c.ks = c.rebuild()
+	c.born = c.since
+	if !c.ks.tier.graves.Empty() {
+		c.t.Fatal("a database that woke has something to delete")
+	}
+}
+
+// content is all keys with their values, cold ones from the tier.
+func content(t *testing.T, ks *Keyspace, tier *fakeTier) map[tierKey]string {
+	t.Helper()
+	all := map[tierKey]string{}
+	put := func(db int, e *entry) {
+		k := ColdKey{DB: db, Hash: ks.Hash(e.key), Key: e.key}
+		var r tierRecord
+		if e.cold != nil {
+			r = tier.get(k)
+		}
+		record, ok, err := ks.DumpCold(nil, k, r.head, r.body)
+		if err != nil || !ok {
+			t.Fatalf("dump of cold key %q: %v, %v", e.key, ok, err)
+		}
+		all[tierKey{db, k.Hash, string(e.key)}] = string(record)
+	}
+	for db, sp := range ks.spaces {
+		if sp != nil {
+			sp.table.Range(func(e *entry) bool { put(db, e); return true })
+		}
+	}
+	return all
+}
+
+func compareContent(t *testing.T, what string, got, want map[tierKey]string) {
+	t.Helper()
+	for k, record := range want {
+		if got[k] != record {
+			t.Fatalf("%s: key %q of database %d\n got %q\nwant %q", what, k.key, k.db, got[k], record)
+		}
+	}
+	for k := range got {
+		if _, there := want[k]; !there {
+			t.Fatalf("%s: key %q of database %d should not be there", what, k.key, k.db)
+		}
+	}
+}
+
+// check compares with a copy that has everything in memory.
+func (c *copyOnDisk) check(hot *Keyspace, want map[tierKey]string, now int64) {
+	c.t.Helper()
+	compareContent(c.t, "cold and hot", content(c.t, c.ks, &c.tier), want)
+	checkAccounts(c.t, c.ks)
+	if c.ks.NextExpiry() != hot.NextExpiry() {
+		c.t.Fatalf("next expiry is %d, hot %d", c.ks.NextExpiry(), hot.NextExpiry())
+	}
+	for db := range Databases {
+		view, other := c.ks.View(db, now, c.rng), hot.View(db, now, c.rng)
+		if view.Len() != other.Len() {
+			c.t.Fatalf("%d keys, hot %d", view.Len(), other.Len())
+		}
+		var scanned, want []string
+		view.Scan(0, 1000, func(key []byte, kind Kind) { scanned = append(scanned, fmt.Sprint(string(key), kind)) })
+		other.Scan(0, 1000, func(key []byte, kind Kind) { want = append(want, fmt.Sprint(string(key), kind)) })
+		if !slices.Equal(scanned, want) {
+			c.t.Fatalf("SCAN gives %v, hot %v", scanned, want)
+		}
+	}
+	for range 5 {
+		db, key := c.rng.IntN(3)*7, fmt.Appendf(nil, "k%d", c.rng.IntN(25))
+		seq := c.born + c.rng.Uint64N(uint64(len(*c.log))-c.born+1)
+		if got, want := c.ks.ChangedSince(db, key, seq), hot.ChangedSince(db, key, seq); got != want {
+			c.t.Fatalf("%q of %d changed since %d: %v, hot %v", key, db, seq, got, want)
+		}
+		if got, want := c.ks.AppearedSince(db, key, seq), hot.AppearedSince(db, key, seq); got != want {
+			c.t.Fatalf("%q of %d appeared since %d: %v, hot %v", key, db, seq, got, want)
+		}
+		view, other := c.ks.View(db, now, c.rng), hot.View(db, now, c.rng)
+		at, found := view.Deadline(key)
+		if want, there := other.Deadline(key); at != want || found != there || view.Kind(key) != other.Kind(key) {
+			c.t.Fatalf("%q has deadline %d (%v), hot %d (%v)", key, at, found, want, there)
+		}
+	}
+}
+
+// Values leave memory and come back, databases sleep and crash, sweeps fail:
+// on a primary and on a replica, and the content is what plain maps hold.
+func TestColdEqualsHot(t *testing.T) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 40
+	}
+	if n, err := strconv.ParseUint(os.Getenv("VECINO_SEEDS"), 10, 32); err == nil {
+		seeds = n
+	}
+	var runs, colds, pendings, restores int
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			runs++
+			w := newWorld(t, seed)
+			w.long = true
+			primary := newCopyOnDisk(t, w.rng, w.ks, &w.log)
+			w.load = func() { primary.load() }
+			replica, hot := newCopyOnDisk(t, w.rng, New(testSeed), &w.log), New(testSeed)
+			applied := 0
+			for i := range 80 {
+				w.write()
+				for ; applied < len(w.log); applied++ {
+					for _, ks := range []*Keyspace{hot, replica.ks} {
+						if err := ks.Apply(w.log[applied], uint64(applied)+1); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if w.rng.IntN(2) == 0 {
+						replica.load()
+					}
+				}
+				primary.step()
+				replica.step()
+				w.ks = primary.ks
+				want := content(t, hot, nil)
+				primary.check(hot, want, w.now)
+				replica.check(hot, want, w.now)
+				restores += int(primary.ks.Stats.Restored)
+				colds += primary.ks.account.coldKeys
+				pendings += int(replica.ks.account.pending)
+				if i%20 == 0 {
+					for _, c := range []*copyOnDisk{primary, replica} {
+						compareContent(t, "tier and log", content(t, c.rebuild(), &c.tier), want)
+					}
+				}
+			}
+			w.ks = hot
+			w.check()
+		})
+	}
+	if runs < 20 {
+		return // so few may not come to everything
+	}
+	if colds == 0 || pendings == 0 || restores == 0 {
+		t.Errorf("in all runs together: %d cold keys, %d bytes pending, %d restored", colds, pendings, restores)
+	}
+	t.Logf("%d cold keys, %d bytes pending", colds, pendings)
+}
+
+// coldKeys makes a keyspace with one cold key of each kind, and its tier.
+func coldKeys(t *testing.T) (*Keyspace, *fakeTier) {
+	t.Helper()
+	ks, tier := New(testSeed), &fakeTier{records: map[tierKey]tierRecord{}}
+	long := bytes.Repeat([]byte("v"), MaxInline+1)
+	tx := ks.Begin(0, 10, 1, nil, false)
+	tx.SetString([]byte("string"), long, 0)
+	h, _ := tx.Hash([]byte("hash"))
+	h.Set([]byte("f"), long)
+	l, _ := tx.List([]byte("list"))
+	l.Push(Back, long)
+	s, _ := tx.Set([]byte("set"))
+	s.Add(long)
+	z, _ := tx.ZSet([]byte("zset"))
+	z.Set(long, 1)
+	tx.End()
+	tier.begin(ks.TakeGraves())
+	var keys []ColdKey
+	for c := (Cursor{}); !c.Done(); {
+		ks.Sweep(&c, 0, 100, func(r *Record) {
+			tier.put(r)
+			keys = append(keys, ColdKey{r.DB, r.Hash, bytes.Clone(r.Key), r.Seq})
+		})
+	}
+	tier.commit()
+	for _, k := range keys {
+		if ks.Offload(k.DB, k.Hash, k.Key, k.Seq) == 0 {
+			t.Fatalf("%q can't be offloaded", k.Key)
+		}
+	}
+	if n, saved := ks.Cold(); n != 5 || saved < 5*MaxInline || ks.Resident() != ks.Used()-saved {
+		t.Fatalf("%d keys and %d bytes cold, %d of %d resident", n, saved, ks.Resident(), ks.Used())
+	}
+	return ks, tier
+}
+
+var kindNames = map[string]Kind{"string": String, "hash": HashKind, "list": ListKind, "set": SetKind, "zset": ZSetKind}
+
+func TestWhatAsksOnlyForTheRecordWorksOnColdKeys(t *testing.T) {
+	ks, _ := coldKeys(t)
+	used := ks.Used()
+	view := ks.View(0, 20, rand.New(rand.NewPCG(1, 1)))
+	n := 0
+	view.Scan(0, 100, func([]byte, Kind) { n++ })
+	view.Range(func([]byte, Kind) bool { n++; return true })
+	if n != 10 || view.Len() != 5 || view.Random() == nil {
+		t.Errorf("%d keys seen, %d are there", n, view.Len())
+	}
+	for name, kind := range kindNames {
+		key := []byte(name)
+		if size, found := view.Size(key); !view.Exists(key) || view.Kind(key) != kind || !found || size <= MaxInline || !ks.IsCold(0, key) {
+			t.Errorf("%s: kind %v, size %d", name, view.Kind(key), size)
+		}
+	}
+	for _, cold := range []func() error{
+		func() error { _, _, err := view.String([]byte("string")); return err },
+		func() error { _, err := view.Hash([]byte("hash")); return err },
+		func() error { _, err := view.List([]byte("list")); return err },
+		func() error { _, err := view.Set([]byte("set")); return err },
+		func() error { _, err := view.ZSet([]byte("zset")); return err },
+		func() error { _, err := view.Encoding([]byte("set")); return err },
+	} {
+		if err := cold(); err != ErrCold {
+			t.Errorf("error is %v", err)
+		}
+	}
+	if len(ks.Wanted()) != 5 {
+		t.Errorf("wanted: %v", ks.Wanted())
+	}
+	if _, err := view.Hash([]byte("string")); err != ErrWrongType {
+		t.Errorf("to find that the type is wrong needs no value: %v", err)
+	}
+
+	tx := ks.Begin(0, 20, 2, nil, false)
+	if len(ks.Wanted()) != 0 {
+		t.Error("the next command still wants what the last did")
+	}
+	tx.SetDeadline([]byte("hash"), 1000)
+	tx.Delete([]byte("list"))
+	tx.SetString([]byte("string"), []byte("v"), KeepDeadline)
+	tx.SetDeadline([]byte("set"), 15) // has passed
+	tx.End()
+	if n, _ := ks.Cold(); n != 2 || ks.Len(0) != 3 || ks.Expires(0) != 1 || ks.Used() >= used {
+		t.Errorf("%d cold keys of %d, %d with a deadline", n, ks.Len(0), ks.Expires(0))
+	}
+	checkAccounts(t, ks)
+	got := map[string]bool{}
+	g := ks.TakeGraves()
+	for grave := range g.Keys() {
+		got[string(grave.Key)] = true
+	}
+	if !maps.Equal(got, map[string]bool{"list": true, "set": true}) {
+		t.Errorf("graves are %v", got)
+	}
+	tx = ks.Begin(0, 2000, 3, nil, false)
+	if tx.Expire(10) != 1 || ks.Len(0) != 2 {
+		t.Error("a cold key doesn't expire")
+	}
+	tx.End()
+}
+
+// A value that has left memory must not be needed when it is too late to run
+// the command again.
+func TestATransactionThatHasChangedSomethingMayNotMeetAColdKey(t *testing.T) {
+	ks, _ := coldKeys(t)
+	tx := ks.Begin(0, 20, 2, nil, false)
+	if _, err := tx.Hash([]byte("hash")); err != ErrCold {
+		t.Fatal(err)
+	}
+	tx.SetString([]byte("other"), nil, 0)
+	defer func() {
+		if recover() == nil {
+			t.Error("nobody noticed")
+		}
+	}()
+	_, _ = tx.Hash([]byte("hash"))
+}
+
+func TestADamagedValueLeavesTheKeyAsItWas(t *testing.T) {
+	ks, tier := coldKeys(t)
+	tx := ks.Begin(0, 20, 2, nil, false)
+	_, err := tx.Hash([]byte("hash"))
+	tx.End()
+	if err != ErrCold {
+		t.Fatal(err)
+	}
+	k := ks.Wanted()[0]
+	r := tier.get(k)
+	for name, bad := range map[string]tierRecord{
+		"no body":      {r.head, nil},
+		"no head":      {nil, r.body},
+		"cut":          {r.head, r.body[:len(r.body)-1]},
+		"a newer form": {r.head, append([]byte{0x20}, r.body[1:]...)},
+	} {
+		if err := ks.Restore(k, bad.head, bad.body); err == nil || !ks.IsCold(0, []byte("hash")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	checkAccounts(t, ks)
+	if err := ks.Restore(k, r.head, r.body); err != nil || ks.IsCold(0, []byte("hash")) {
+		t.Error(err)
+	}
+}
+
+// The keys of a flushed database that were written again before the tier knew
+// of the flush can't be let go: the tier will flush them, too.
+func TestAFlushGoesToTheTierBeforeWhatFollowsIt(t *testing.T) {
+	ks, tier := coldKeys(t)
+	long := bytes.Repeat([]byte("w"), MaxInline+1)
+	var at Cursor
+	tier.begin(ks.TakeGraves())
+	ks.Sweep(&at, 1, 1, tier.put)
+	tx := ks.Begin(0, 20, 2, nil, false)
+	tx.FlushAll()
+	tx.End()
+	tx = ks.Begin(0, 20, 3, nil, false)
+	tx.SetString([]byte("new"), long, 0)
+	tx.End()
+	sweep := func(since uint64) (new ColdKey) {
+		for c := (Cursor{}); !c.Done(); {
+			ks.Sweep(&c, since, 100, func(r *Record) {
+				tier.put(r)
+				new = ColdKey{r.DB, r.Hash, bytes.Clone(r.Key), r.Seq}
+			})
+		}
+		tier.commit()
+		return new
+	}
+	new := sweep(1)
+	if ks.Offload(0, new.Hash, new.Key, new.Seq) != 0 {
+		t.Error("a key is let go that the next session deletes")
+	}
+	g := ks.TakeGraves()
+	if flushed := slices.Collect(g.Flushed()); !slices.Equal(flushed, []int{0}) || g.Len() != 0 {
+		t.Errorf("flushed are %v, and %d graves", flushed, g.Len())
+	}
+	tier.begin(g)
+	sweep(1)
+	if ks.Offload(0, new.Hash, new.Key, new.Seq) == 0 || len(tier.records) != 1 {
+		t.Errorf("the tier has %d records", len(tier.records))
+	}
+}
+
+func TestAFlushIsSeenByThoseWhoWatch(t *testing.T) {
+	k, other := []byte("k"), []byte("other")
+	ks := New(testSeed)
+	set := func(seq uint64, key []byte) {
+		tx := ks.Begin(0, 10, seq, nil, false)
+		tx.SetString(key, nil, 0)
+		tx.End()
+	}
+	flush := func(seq uint64) {
+		tx := ks.Begin(0, 10, seq, nil, false)
+		tx.Flush()
+		tx.End()
+	}
+	set(1, other)
+	flush(2)
+	if ks.AppearedSince(0, k, 1) {
+		t.Error("a flush touches a key that wasn't there")
+	}
+	set(3, k)
+	flush(4)
+	if !ks.AppearedSince(0, k, 2) {
+		t.Error("a key that came and was flushed isn't seen")
+	}
+	if !ks.ChangedSince(0, k, 3) {
+		t.Error("a flush isn't seen")
+	}
+	if ks.ChangedSince(0, k, 4) || ks.AppearedSince(0, k, 4) {
+		t.Error("a flush is seen afterwards")
+	}
+}
