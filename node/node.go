@@ -95,6 +95,9 @@ type Config struct {
 	// password, empty for none.
 	Standalone bool
 	Password   string
+	// Limits are those of the database in standalone mode, whose zero is none.
+	// Elsewhere the fleet says what each database may have.
+	Limits catalog.Limits
 
 	Version string
 	Logger  *slog.Logger
@@ -304,7 +307,7 @@ func (n *Node) all() []*placed {
 // standaloneRecord is the one database of standalone mode.
 func (n *Node) standaloneRecord() catalog.Database {
 	rec := catalog.Database{
-		ID: 1, Name: "standalone", Epoch: 1, Revision: 1,
+		ID: 1, Name: "standalone", Epoch: 1, Revision: 1, Limits: n.cfg.Limits,
 		Copies: []catalog.Copy{{Region: n.cfg.Region, Node: n.cfg.ID, Role: catalog.Primary, State: catalog.Live}},
 	}
 	if n.cfg.Password != "" {

@@ -83,5 +83,10 @@ any Redis tool can be pointed at it:
 	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
 	f.BoolVar(&cfg.Standalone, "standalone", false, "serve one database to plain connections")
 	f.StringVar(&cfg.Password, "password", "", "with --standalone: the database's password")
+	f.Int64Var(&cfg.Limits.DataBytes, "max-data-bytes", 0, "with --standalone: how much data the database may hold (default: any)")
+	f.Int64Var(&cfg.Limits.Connections, "max-clients", 0, "with --standalone: how many clients may be connected (default: any)")
+	f.Int64Var(&cfg.Limits.CommandsPerS, "max-commands", 0, "with --standalone: commands a second, beyond which they are slowed down (default: any)")
+	f.Int64Var(&cfg.Limits.RequestBytes, "max-request-bytes", 0, "with --standalone: how long a request may be (default: 1 GiB)")
+	f.Int64Var(&cfg.Limits.RecordBytes, "max-record-bytes", 0, "with --standalone: how large a key with its value may become (default: any)")
 	return c
 }
