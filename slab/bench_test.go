@@ -198,3 +198,20 @@ func BenchmarkSpace(b *testing.B) {
 		s.Close()
 	})
 }
+
+// BenchmarkClose shows how long a caller waits that drops a gigabyte.
+func BenchmarkClose(b *testing.B) {
+	for b.Loop() {
+		s := New(1)
+		v := make([]byte, 1000)
+		for i := range 1_000_000 {
+			s.Insert(s.Hash(key(i)), key(i), v, 0, 1, 0)
+		}
+		begun := time.Now()
+		s.Close()
+		b.ReportMetric(float64(time.Since(begun).Microseconds()), "close-µs")
+		begun = time.Now()
+		Drain()
+		b.ReportMetric(float64(time.Since(begun).Milliseconds()), "drain-ms")
+	}
+}

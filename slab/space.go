@@ -3,6 +3,7 @@ package slab
 import (
 	"bytes"
 	"runtime"
+	"unsafe"
 
 	"vecino/value"
 )
@@ -160,8 +161,9 @@ func (s *Space) Find(hash uint64, key []byte) Rec {
 	for e := entryOf(s, hash); ; {
 		slots := slotsOf(e)
 		i := home(e, hash)
+		base := mem(e&refMask + segmentHead)
 		for want := tagOf(hash); ; want += oneFurther {
-			v := *slot(e, i)
+			v := *(*uint64)(unsafe.Add(base, 8*i))
 			if tag := v >> tagShift; tag == want {
 				if r := Rec(v & refMask); bytes.Equal(r.Key(), key) {
 					return r
@@ -190,8 +192,9 @@ func (s *Space) Touch(hash uint64) Rec {
 	e := entryOf(s, hash)
 	slots := slotsOf(e)
 	i := home(e, hash)
+	base := mem(e&refMask + segmentHead)
 	for want := tagOf(hash); ; want += oneFurther {
-		v := *slot(e, i)
+		v := *(*uint64)(unsafe.Add(base, 8*i))
 		if tag := v >> tagShift; tag == want {
 			return Rec(v & refMask)
 		} else if tag < want {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 
 	"vecino/value"
@@ -853,6 +854,36 @@ func TestWithoutMemoryNothingChanges(t *testing.T) {
 	if s.Len() != len(model) {
 		t.Errorf("%d records, want %d", s.Len(), len(model))
 	}
+}
+
+// Spaces of several goroutines share the pool, and get each only their own.
+func TestSpacesOfManyGoroutines(t *testing.T) {
+	var done sync.WaitGroup
+	for g := range 4 {
+		done.Go(func() {
+			for round := range 20 {
+				s := New(uint64(g))
+				want := bytes.Repeat([]byte{byte(g)}, 10<<(round%12))
+				for i := range 300 {
+					if _, err := s.Insert(s.Hash(key(i)), key(i), want, 0, 1, 0); err != nil {
+						t.Error(err)
+					}
+				}
+				s.Range(func(r Rec) bool {
+					if !bytes.Equal(r.Value(), want) {
+						t.Error("holds what another has written")
+					}
+					return true
+				})
+				if round%2 == 0 {
+					s.Close()
+				}
+				runtime.KeepAlive(s)
+			}
+		})
+	}
+	done.Wait()
+	Drain()
 }
 
 func TestLookupsDontAllocate(t *testing.T) {
