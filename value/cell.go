@@ -109,6 +109,15 @@ func (c *cells) find(key []byte) *cell {
 	return c.table.Find(c.table.Hash(key), key)
 }
 
+// touch loads what the next find of key will need. What it returns means
+// nothing, but whoever uses it makes the loads happen.
+func (c *cells) touch(key []byte) byte {
+	if e := c.table.Touch(c.table.Hash(key)); e != nil {
+		return byte(*e)
+	}
+	return 0
+}
+
 // add puts in a key that isn't there.
 func (c *cells) add(key, val []byte) *cell {
 	return c.addHashed(c.table.Hash(key), key, val)

@@ -49,6 +49,12 @@ func (c *chunk) prev(end int) (v []byte, begin int) {
 // put writes an element at off. The bytes go first: they may come from where
 // the lengths will be.
 func (c *chunk) put(off int, v []byte) {
+	if n := len(v); n < 0x80 {
+		b := c.buf[off : off+n+2]
+		copy(b[1:], v)
+		b[0], b[n+1] = byte(n), byte(n)
+		return
+	}
 	width := uvarintSize(len(v))
 	copy(c.buf[off+width:], v)
 	last := off + 2*width + len(v) - 1

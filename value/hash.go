@@ -64,6 +64,17 @@ func (h *Hash) Size() int {
 	return size
 }
 
+// Touch loads what a look-up of field will need if the hash is big. Called for
+// many fields before any is looked up, cache misses overlap instead of following
+// each other. What it returns means nothing, but only a caller that uses it,
+// adding all up for instance, makes the loads happen.
+func (h *Hash) Touch(field []byte) byte {
+	if h.big != nil {
+		return h.big.touch(field)
+	}
+	return 0
+}
+
 // Get returns the value of field.
 func (h *Hash) Get(field []byte) ([]byte, bool) {
 	if h.big != nil {

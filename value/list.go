@@ -83,8 +83,9 @@ func (l *List) PushFront(v []byte) {
 // PopBack removes the last element and returns it.
 func (l *List) PopBack() ([]byte, bool) {
 	if l.big != nil {
-		defer l.settle()
-		return l.big.popBack(), true
+		v := l.big.popBack()
+		l.settle()
+		return v, true
 	}
 	n := l.small.count()
 	if n == 0 {
@@ -100,8 +101,9 @@ func (l *List) PopBack() ([]byte, bool) {
 // PopFront removes the first element and returns it.
 func (l *List) PopFront() ([]byte, bool) {
 	if l.big != nil {
-		defer l.settle()
-		return l.big.popFront(), true
+		v := l.big.popFront()
+		l.settle()
+		return v, true
 	}
 	if l.small.count() == 0 {
 		return nil, false
@@ -258,8 +260,9 @@ func (l *List) RemoveValue(v []byte, count int) (removed int) {
 		limit, fromBack = -count, true
 	}
 	if l.big != nil {
-		defer l.settle()
-		return l.big.removeValue(v, limit, fromBack)
+		removed = l.big.removeValue(v, limit, fromBack)
+		l.settle()
+		return removed
 	}
 	skip := 0 // so many of those that are equal stay
 	if fromBack {

@@ -94,25 +94,29 @@ func (l *bigList) prepend(v []byte) {
 }
 
 func (l *bigList) popBack() []byte {
-	p := l.last()
-	c := l.at(p)
+	b := &l.blocks[len(l.blocks)-1]
+	c := &b.chunks[len(b.chunks)-1]
 	v, begin := c.prev(c.hi)
 	c.hi = begin
-	l.count(p, -1)
+	c.n--
+	b.n--
+	l.n--
 	if c.n == 0 {
-		l.closeChunk(p)
+		l.closeChunk(l.last())
 	}
 	return v
 }
 
 func (l *bigList) popFront() []byte {
-	var p place
-	c := l.at(p)
+	b := &l.blocks[0]
+	c := &b.chunks[0]
 	v, end := c.next(c.lo)
 	c.lo = end
-	l.count(p, -1)
+	c.n--
+	b.n--
+	l.n--
 	if c.n == 0 {
-		l.closeChunk(p)
+		l.closeChunk(place{})
 	}
 	return v
 }
@@ -311,25 +315,31 @@ func (l *bigList) locate(i int) (p place, off int) {
 }
 
 func (l *bigList) pushBack(p place, v []byte) {
-	c := l.at(p)
+	b := &l.blocks[p.block]
+	c := &b.chunks[p.chunk]
 	size := entrySize(len(v))
 	if c.hi+size > len(c.buf) {
 		l.makeRoom(p, size, false, v)
 	}
 	c.put(c.hi, v)
 	c.hi += size
-	l.count(p, 1)
+	c.n++
+	b.n++
+	l.n++
 }
 
 func (l *bigList) pushFront(p place, v []byte) {
-	c := l.at(p)
+	b := &l.blocks[p.block]
+	c := &b.chunks[p.chunk]
 	size := entrySize(len(v))
 	if size > c.lo {
 		l.makeRoom(p, size, true, v)
 	}
 	c.lo -= size
 	c.put(c.lo, v)
-	l.count(p, 1)
+	c.n++
+	b.n++
+	l.n++
 }
 
 // makeRoom makes room for size bytes before or behind what a chunk has. It

@@ -82,6 +82,17 @@ func (s *Set) Size() int {
 	return size
 }
 
+// Touch loads what a look-up of member will need if the set is big. Called for
+// many members before any is looked up, cache misses overlap instead of following
+// each other. What it returns means nothing, but only a caller that uses it,
+// adding all up for instance, makes the loads happen.
+func (s *Set) Touch(member []byte) byte {
+	if s.big != nil {
+		return s.big.touch(member)
+	}
+	return 0
+}
+
 // Has says whether member is in the set.
 func (s *Set) Has(member []byte) bool {
 	switch {

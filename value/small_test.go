@@ -331,3 +331,108 @@ func TestSizesBesideRedis(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkTouch is 16 look-ups in a collection of a million.
+func BenchmarkTouch(b *testing.B) {
+	const n, batch = 1000000, 16
+	rng := rand.New(rand.NewPCG(1, 1))
+	h, z := NewHash(1), NewZSet(1)
+	for i := range n {
+		h.Set(key(i), []byte("xxx"))
+		z.Set(key(i), float64(i))
+	}
+	var names [batch][]byte
+	sum := byte(0)
+	for name, touch := range map[string]bool{"without": false, "with": true} {
+		b.Run("HGET/"+name, func(b *testing.B) {
+			for b.Loop() {
+				for i := range names {
+					names[i] = key(rng.IntN(n))
+				}
+				if touch {
+					for _, name := range names {
+						sum += h.Touch(name)
+					}
+				}
+				for _, name := range names {
+					h.Get(name)
+				}
+			}
+		})
+		b.Run("ZSCORE/"+name, func(b *testing.B) {
+			for b.Loop() {
+				for i := range names {
+					names[i] = key(rng.IntN(n))
+				}
+				if touch {
+					for _, name := range names {
+						sum += z.Touch(name)
+					}
+				}
+				for _, name := range names {
+					z.Score(name)
+				}
+			}
+		})
+	}
+	_ = sum
+}
+
+// BenchmarkCommands is one command each on a big collection, as redis-benchmark
+// sends them: random names of a million, scores that are all 0.
+func BenchmarkCommands(b *testing.B) {
+	const n = 1000000
+	rng := rand.New(rand.NewPCG(1, 1))
+	name := make([]byte, 0, 32)
+	elem := func() []byte { return fmt.Appendf(name, "element:%012d", rng.IntN(n)) }
+	v := []byte("xxx")
+	b.Run("HSET", func(b *testing.B) {
+		h := NewHash(1)
+		for i := range n {
+			h.Set(fmt.Appendf(name, "element:%012d", i), v)
+		}
+		for b.Loop() {
+			h.Set(elem(), v)
+		}
+	})
+	b.Run("SADD", func(b *testing.B) {
+		s := NewSet(1)
+		for i := range n {
+			s.Add(fmt.Appendf(name, "element:%012d", 2*i))
+		}
+		for b.Loop() {
+			s.Add(elem())
+		}
+	})
+	b.Run("ZADD", func(b *testing.B) {
+		z := NewZSet(1)
+		for b.Loop() {
+			z.Set(elem(), 0)
+		}
+		b.ReportMetric(float64(z.Size())/float64(z.Len()), "B/member")
+	})
+	b.Run("ZADDrandom", func(b *testing.B) {
+		z := NewZSet(1)
+		for b.Loop() {
+			z.Set(elem(), float64(rng.IntN(n)))
+		}
+		b.ReportMetric(float64(z.Size())/float64(z.Len()), "B/member")
+	})
+	b.Run("ZREMADD", func(b *testing.B) {
+		z := NewZSet(1)
+		for i := range n {
+			z.Set(fmt.Appendf(name, "element:%012d", i), 0)
+		}
+		for b.Loop() {
+			m := elem()
+			z.Del(m)
+			z.Set(m, 0)
+		}
+	})
+	b.Run("LPUSH", func(b *testing.B) {
+		l := NewList()
+		for b.Loop() {
+			l.PushFront(v)
+		}
+	})
+}

@@ -54,7 +54,7 @@ type Table[E any] struct {
 	dir   []*segment[E] // 1<<depth entries; nil while nothing was inserted
 	n     int
 	bytes int   // memory of segments
-	deep  int   // segments as deep as the directory; none: it can be halved
+	deeps []int // segments of each depth; none as deep as the directory: it can be halved
 	depth uint8 // bits of hash that choose in dir
 	wide  uint8 // the most slotBits a segment ever had: Random draws from so many
 }
@@ -95,7 +95,7 @@ func (t *Table[E]) Len() int { return t.n }
 
 // Size is the memory of the table in bytes, without the elements.
 func (t *Table[E]) Size() int {
-	return int(unsafe.Sizeof(*t)) + 8*cap(t.dir) + t.bytes
+	return int(unsafe.Sizeof(*t)) + 8*cap(t.dir) + 8*cap(t.deeps) + t.bytes
 }
 
 // Find returns the element with that key, or nil. hash is Hash(key), here and
@@ -139,7 +139,7 @@ func (t *Table[E]) Insert(hash uint64, e *E) {
 	if t.dir == nil {
 		s := t.newSegment(0, minSlotBits)
 		t.dir = []*segment[E]{s}
-		t.deep = 1
+		t.deeps = append(t.deeps[:0], 1)
 	}
 	s := t.segment(hash)
 	for s.n >= s.limit() {
@@ -382,7 +382,7 @@ func (t *Table[E]) split(s *segment[E], hash uint64) bool {
 		}
 		t.dir = dir
 		t.depth++
-		t.deep = 0
+		t.deeps = append(t.deeps, 0)
 	}
 	bit := uint64(1) << (63 - s.depth)
 	halves := [2]*segment[E]{t.newSegment(s.depth+1, maxSlotBits), t.newSegment(s.depth+1, maxSlotBits)}
@@ -402,9 +402,8 @@ func (t *Table[E]) split(s *segment[E], hash uint64) bool {
 	}
 	t.setDir(hash&^bit, halves[0])
 	t.setDir(hash|bit, halves[1])
-	if s.depth+1 == t.depth {
-		t.deep += 2
-	}
+	t.deeps[s.depth]--
+	t.deeps[s.depth+1] += 2
 	return true
 }
 
@@ -456,10 +455,9 @@ func (t *Table[E]) shrink(s *segment[E], hash uint64) {
 	t.moveAll(s, joined)
 	t.moveAll(other, joined)
 	t.setDir(hash, joined)
-	if s.depth == t.depth {
-		t.deep -= 2
-	}
-	for t.deep == 0 && t.depth > 0 {
+	t.deeps[s.depth] -= 2
+	t.deeps[s.depth-1]++
+	for t.deeps[t.depth] == 0 && t.depth > 0 {
 		t.halveDir()
 	}
 	if joined.n <= len(joined.tags)/8 {
@@ -469,13 +467,11 @@ func (t *Table[E]) shrink(s *segment[E], hash uint64) {
 
 func (t *Table[E]) halveDir() {
 	dir := make([]*segment[E], len(t.dir)/2)
-	t.depth--
 	for i := range dir {
 		dir[i] = t.dir[2*i]
-		if dir[i].depth == t.depth {
-			t.deep++
-		}
 	}
+	t.depth--
+	t.deeps = t.deeps[:t.depth+1]
 	t.dir = dir
 }
 

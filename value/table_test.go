@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -26,16 +27,15 @@ func random(t testing.TB, seed uint64) *rand.Rand {
 
 // check verifies all that the comment above Table promises about its shape.
 func (t *Table[E]) check() error {
-	n, bytes, deep := 0, 0, 0
+	n, bytes := 0, 0
+	deeps := make([]int, len(t.deeps))
 	for i := 0; i < len(t.dir); {
 		head := t.dir[i]
 		span := 1 << (t.depth - head.depth)
 		if i&(span-1) != 0 {
 			return fmt.Errorf("segment of depth %d begins at %d of %d", head.depth, i, len(t.dir))
 		}
-		if head.depth == t.depth {
-			deep++
-		}
+		deeps[head.depth]++
 		for j := range span {
 			if t.dir[i+j] != head {
 				return fmt.Errorf("directory entry %d is not that of %d", i+j, i)
@@ -71,9 +71,9 @@ func (t *Table[E]) check() error {
 		}
 		i += span
 	}
-	if n != t.n || bytes != t.bytes || (t.dir != nil && (deep != t.deep || len(t.dir) != 1<<t.depth)) {
+	if n != t.n || bytes != t.bytes || (t.dir != nil && (!slices.Equal(deeps, t.deeps) || len(deeps) != int(t.depth)+1 || len(t.dir) != 1<<t.depth)) {
 		return fmt.Errorf("%d elements, %d bytes, %d deep, directory of %d; says %d, %d, %d, depth %d",
-			n, bytes, deep, len(t.dir), t.n, t.bytes, t.deep, t.depth)
+			n, bytes, deeps, len(t.dir), t.n, t.bytes, t.deeps, t.depth)
 	}
 	return nil
 }

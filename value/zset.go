@@ -80,6 +80,17 @@ func (z *ZSet) Size() int {
 	return size
 }
 
+// Touch loads what a look-up of member will need if the sorted set is big. Called for
+// many members before any is looked up, cache misses overlap instead of following
+// each other. What it returns means nothing, but only a caller that uses it,
+// adding all up for instance, makes the loads happen.
+func (z *ZSet) Touch(member []byte) byte {
+	if z.big != nil {
+		return z.big.index.touch(member)
+	}
+	return 0
+}
+
 // Score returns the score of member.
 func (z *ZSet) Score(member []byte) (float64, bool) {
 	if z.big != nil {
@@ -88,7 +99,7 @@ func (z *ZSet) Score(member []byte) (float64, bool) {
 		}
 		return 0, false
 	}
-	_, e, ok := z.small.b.findScored(member)
+	_, e, ok := z.small.b.findScored(member, -1)
 	return e.score, ok
 }
 
@@ -101,7 +112,7 @@ func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 	if z.big != nil {
 		return z.big.set(member, score)
 	}
-	_, e, found := z.small.b.findScored(member)
+	_, e, found := z.small.b.findScored(member, -1)
 	if found {
 		if e.score == score {
 			return false, false
@@ -112,9 +123,7 @@ func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 		return z.big.set(member, score)
 	}
 	z.small.begin(formZSet, 0)
-	_, at := z.small.b.countScored(func(m []byte, s float64) bool {
-		return s < score || s == score && bytes.Compare(m, member) < 0
-	})
+	_, at := z.small.b.seekScored(score, tieByMember, member)
 	z.small.insertScored(at, member, score)
 	return !found, true
 }
@@ -129,7 +138,7 @@ func (z *ZSet) Del(member []byte) bool {
 		z.big.tree.remove(c.score(), member)
 		return true
 	}
-	_, e, ok := z.small.b.findScored(member)
+	_, e, ok := z.small.b.findScored(member, -1)
 	if ok {
 		z.small.cutScored(e, e, 1)
 	}
@@ -145,17 +154,15 @@ func (z *ZSet) RemoveRange(from, to int, fn func(member []byte, score float64)) 
 	}
 	if z.big == nil {
 		var first, last scoredAt
-		e := z.small.b.firstScored()
-		for rank := range to {
-			e = z.small.b.readScored(e)
-			if rank >= from && fn != nil {
-				fn(z.small.b.member(e), e.score)
-			}
-			if rank == from {
-				first = e
+		_, e, _ := z.small.b.findScored(nil, from)
+		first = e
+		for range to - from {
+			e.read(z.small.b)
+			if fn != nil {
+				fn(z.small.b.member(&e), e.score)
 			}
 			last = e
-			e = e.following()
+			e.follow()
 		}
 		z.small.cutScored(first, last, to-from)
 		return
@@ -178,7 +185,7 @@ func (z *ZSet) Rank(member []byte) (int, bool) {
 		}
 		return z.big.tree.rank(c.score(), member), true
 	}
-	rank, _, ok := z.small.b.findScored(member)
+	rank, _, ok := z.small.b.findScored(member, -1)
 	return rank, ok
 }
 
@@ -188,11 +195,8 @@ func (z *ZSet) ByRank(rank int) (member []byte, score float64) {
 		item := z.big.tree.at(rank)
 		return item.cell.key(), item.score
 	}
-	e := z.small.b.readScored(z.small.b.firstScored())
-	for ; rank > 0; rank-- {
-		e = z.small.b.readScored(e.following())
-	}
-	return z.small.b.member(e), e.score
+	_, e, _ := z.small.b.findScored(nil, rank)
+	return z.small.b.member(&e), e.score
 }
 
 // RankOfScore returns the number of members below a bound: with a score less
@@ -204,9 +208,11 @@ func (z *ZSet) RankOfScore(min float64, exclusive bool) int {
 			return i.score < min || exclusive && i.score == min
 		})
 	}
-	rank, _ := z.small.b.countScored(func(_ []byte, score float64) bool {
-		return score < min || exclusive && score == min
-	})
+	ties := tieNone
+	if exclusive {
+		ties = tieAll
+	}
+	rank, _ := z.small.b.seekScored(min, ties, nil)
 	return rank
 }
 
@@ -220,7 +226,13 @@ func (z *ZSet) RankOfLex(min []byte, exclusive bool) int {
 	if z.big != nil {
 		return z.big.tree.count(func(i zitem) bool { return below(i.cell.key()) })
 	}
-	rank, _ := z.small.b.countScored(func(member []byte, _ float64) bool { return below(member) })
+	rank := 0
+	for member := range z.All() {
+		if !below(member) {
+			break
+		}
+		rank++
+	}
 	return rank
 }
 
@@ -231,9 +243,13 @@ func (z *ZSet) Ascend(from int, fn func(member []byte, score float64) bool) {
 		z.big.tree.ascend(from, func(i zitem) bool { return fn(i.cell.key(), i.score) })
 		return
 	}
-	for e := z.small.b.firstScored(); e.off < len(z.small.b); e = e.following() {
-		e = z.small.b.readScored(e)
-		if from--; from < 0 && !fn(z.small.b.member(e), e.score) {
+	if from >= z.Len() {
+		return
+	}
+	_, e, _ := z.small.b.findScored(nil, max(from, 0))
+	for ; e.off < len(z.small.b); e.follow() {
+		e.read(z.small.b)
+		if !fn(z.small.b.member(&e), e.score) {
 			return
 		}
 	}
@@ -251,8 +267,8 @@ func (z *ZSet) Descend(from int, fn func(member []byte, score float64) bool) {
 		score      float64
 	}
 	n := 0
-	for e := z.small.b.firstScored(); e.off < len(z.small.b) && n <= from; e = e.following() {
-		e = z.small.b.readScored(e)
+	for e := firstScored(); e.off < len(z.small.b) && n <= from; e.follow() {
+		e.read(z.small.b)
 		all[n].begin, all[n].end, all[n].score = uint16(e.begin), uint16(e.end), e.score
 		n++
 	}
@@ -331,14 +347,14 @@ func (b *bigZSet) set(member []byte, score float64) (added, changed bool) {
 		}
 		if !b.tree.rescore(old, member, score) {
 			b.tree.remove(old, member)
-			b.tree.insert(zitem{score, c})
+			b.tree.insert(zitem{score: score, cell: c})
 		}
 		putScore(c.value(), score)
 		return false, true
 	}
 	var room [scoreSize]byte
 	putScore(room[:], score)
-	b.tree.insert(zitem{score, b.index.addHashed(hash, member, room[:])})
+	b.tree.insert(zitem{score: score, cell: b.index.addHashed(hash, member, room[:])})
 	return true, true
 }
 

@@ -36,9 +36,17 @@ func TestZSetAgreesWithASortedSlice(t *testing.T) {
 				return (f - float64(scores)/2) / 4
 			}
 		}
+		name := []func(i int) []byte{ // members that have much, little or nothing in common at their beginning
+			key,
+			func(i int) []byte { return append(bytes.Repeat([]byte("p"), i%35), key(i)...) },
+			func(i int) []byte { return append([]byte("a common beginning of 31 bytes:"), key(i)...) },
+			func(i int) []byte {
+				return append(bytes.Repeat([]byte{'x', 0}, 9+i%2), bytes.Repeat([]byte{0}, i/2%60)...)
+			},
+		}[seed/3%4]
 		z, model := NewZSet(seed), map[string]float64{}
 		for step := range 8000 {
-			m := key(rng.IntN(members))
+			m := name(rng.IntN(members))
 			old, was := model[string(m)]
 			if got, ok := z.Score(m); ok != was || got != old {
 				t.Fatalf("Score(%s) = %v, %v; want %v, %v", m, got, ok, old, was)
@@ -176,7 +184,7 @@ func checkZSet(t *testing.T, rng *rand.Rand, z *ZSet, model map[string]float64) 
 	if len(scanned) != len(model) {
 		t.Fatalf("Scan gave %d, want %d", len(scanned), len(model))
 	}
-	if size, least := z.Size(), 9*len(model); size < least || size > 500+130*len(model) && len(model) > 5 {
+	if size, least := z.Size(), 9*len(model); size < least || size > 6000+200*len(model) && len(model) > 5 {
 		t.Fatalf("size %d for %d members", size, len(model))
 	}
 	if z.big != nil {
@@ -201,6 +209,12 @@ func checkNode(t *testing.T, n *znode, low, high *zitem) (nodes int) {
 	}
 	if len(n.items) > fanout {
 		t.Fatalf("%d items in a node", len(n.items))
+	}
+	for _, i := range n.keyed() {
+		m := i.cell.key()
+		if len(m) < int(n.skip) || !bytes.Equal(m[:n.skip], n.common[:n.skip]) || i.prefix != prefixOf(m[n.skip:]) {
+			t.Fatalf("%q in a node of %q with %x", m, n.common[:n.skip], i.prefix)
+		}
 	}
 	if n.kids == nil {
 		for _, i := range n.items {

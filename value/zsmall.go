@@ -35,8 +35,8 @@ const (
 	maxExact = 1 << 53
 )
 
-// scoredAt is an element of a small sorted set and where it is. readScored
-// fills what is below base.
+// scoredAt is an element of a small sorted set and where it is. read fills
+// what is below base.
 type scoredAt struct {
 	off  int
 	base int64
@@ -48,46 +48,51 @@ type scoredAt struct {
 }
 
 // firstScored is where the first element is.
-func (p packed) firstScored() scoredAt { return scoredAt{off: headSize} }
+func firstScored() scoredAt { return scoredAt{off: headSize} }
 
-// following is where the element after e is.
-func (e scoredAt) following() scoredAt { return scoredAt{off: e.end, base: e.after} }
+// follow goes to the element after e.
+func (e *scoredAt) follow() { e.off, e.base = e.end, e.after }
 
-func (p packed) member(e scoredAt) []byte { return p[e.begin:e.end:e.end] }
+func (p packed) member(e *scoredAt) []byte { return p[e.begin:e.end:e.end] }
 
-// readScored reads the element at e.off.
-func (p packed) readScored(e scoredAt) scoredAt {
+// read reads the element at e.off.
+func (e *scoredAt) read(p packed) {
 	head := p[e.off]
 	n := int(head & lengthMask)
-	e.begin = e.off + 1
+	begin := e.off + 1
 	if n == lengthMask {
-		n += int(p[e.begin])
-		e.begin++
+		n += int(p[begin])
+		begin++
 	}
+	exact := true
 	switch head >> classShift {
 	case scoreSame:
 		e.after = e.base
 	case scoreNext:
 		e.after = e.base + 1
 	case scoreNear:
-		e.after = e.base + 2 + int64(p[e.begin])
-		e.begin++
+		e.after = e.base + 2 + int64(p[begin])
+		begin++
 	default:
-		far, width := binary.Uvarint(p[e.begin:])
-		e.begin += width
-		if far == 0 {
-			e.score = getScore(p[e.begin:])
-			e.begin += scoreSize
-			e.end = e.begin + n
-			e.after = 0
-			return e
-		}
-		far--
-		e.after = e.base + (int64(far>>1) ^ -int64(far&1))
+		begin, e.after, exact = p.far(begin, e.base)
 	}
+	e.begin, e.end = begin, begin+n
 	e.score = float64(e.after)
-	e.end = e.begin + n
-	return e
+	if !exact {
+		e.score = getScore(p[begin-scoreSize:])
+	}
+}
+
+// far reads a score of class 3 at begin, which it moves behind it. If it isn't
+// exact it is the eight bytes before that.
+func (p packed) far(begin int, base int64) (_ int, after int64, exact bool) {
+	far, width := binary.Uvarint(p[begin:])
+	begin += width
+	if far == 0 {
+		return begin + scoreSize, 0, false
+	}
+	far--
+	return begin, base + (int64(far>>1) ^ -int64(far&1)), true
 }
 
 // exact returns the integer that a score is, if it is one of at most 53 bits
@@ -136,25 +141,59 @@ func headOf(base int64, score float64, length int) (h scoredHead, after int64) {
 	return h, after
 }
 
-// findScored finds member. It returns the number of those before it, too.
-func (p packed) findScored(member []byte) (rank int, e scoredAt, ok bool) {
-	for e = p.firstScored(); e.off < len(p); e = e.following() {
-		e = p.readScored(e)
-		if e.end-e.begin == len(member) && same(p[e.begin:e.end], member) {
+// findScored finds the element of rank at, or, if at is -1, member. It returns
+// the rank, too.
+func (p packed) findScored(member []byte, at int) (rank int, e scoredAt, ok bool) {
+	// What read does, but for the score: this is where time goes.
+	off, base := headSize, int64(0)
+	for off < len(p) {
+		head := p[off]
+		n := int(head & lengthMask)
+		begin := off + 1
+		if n == lengthMask {
+			n += int(p[begin])
+			begin++
+		}
+		after := base
+		switch head >> classShift {
+		case scoreSame:
+		case scoreNext:
+			after++
+		case scoreNear:
+			after += 2 + int64(p[begin])
+			begin++
+		default:
+			begin, after, _ = p.far(begin, base)
+		}
+		if rank == at || at < 0 && n == len(member) && same(p[begin:begin+n], member) {
+			e = scoredAt{off: off, base: base}
+			e.read(p)
 			return rank, e, true
 		}
+		off, base = begin+n, after
 		rank++
 	}
-	return rank, scoredAt{}, false
+	return rank, scoredAt{off: off, base: base}, false
 }
 
-// countScored returns how many elements come before the first of which below
-// is false, and where that one is.
-func (p packed) countScored(below func(member []byte, score float64) bool) (rank int, e scoredAt) {
-	for e = p.firstScored(); e.off < len(p); e = e.following() {
-		e = p.readScored(e)
-		if !below(p.member(e), e.score) {
-			break
+// Which elements of the score of a bound are before it.
+type tie uint8
+
+const (
+	tieNone tie = iota
+	tieAll
+	tieByMember // those whose bytes are
+)
+
+// seekScored returns how many elements come before a bound, and where the
+// first is that doesn't.
+func (p packed) seekScored(score float64, ties tie, member []byte) (rank int, e scoredAt) {
+	for e = firstScored(); e.off < len(p); e.follow() {
+		e.read(p)
+		if e.score >= score {
+			if e.score > score || ties == tieNone || ties == tieByMember && bytes.Compare(p[e.begin:e.end], member) >= 0 {
+				break
+			}
 		}
 		rank++
 	}
@@ -168,7 +207,7 @@ func (s *small) insertScored(at scoredAt, member []byte, score float64) {
 	off, end := at.off, at.off
 	var next scoredHead
 	if off < len(s.b) {
-		at = s.b.readScored(scoredAt{off: off, base: at.base})
+		at.read(s.b)
 		next, _ = headOf(after, at.score, at.end-at.begin)
 		end = at.begin
 	}
@@ -185,7 +224,9 @@ func (s *small) cutScored(first, last scoredAt, n int) {
 	end := last.end
 	var next scoredHead
 	if end < len(s.b) {
-		e := s.b.readScored(last.following())
+		e := last
+		e.follow()
+		e.read(s.b)
 		next, _ = headOf(first.base, e.score, e.end-e.begin)
 		end = e.begin
 	}
@@ -200,18 +241,18 @@ func (p packed) checkScored() (wrong string) {
 	if p[1] > maxPackedLen {
 		return "too many packed elements"
 	}
-	e := p.firstScored()
+	e := firstScored()
 	var last []byte
 	lastScore := math.Inf(-1)
 	for i := range int(p[1]) {
 		if e.off >= len(p) {
 			return "cut short"
 		}
-		if wrong = p.checkHead(e); wrong != "" {
+		if wrong = p.checkHead(e.off); wrong != "" {
 			return wrong
 		}
-		e = p.readScored(e)
-		member := p.member(e)
+		e.read(p)
+		member := p.member(&e)
 		if math.IsNaN(e.score) {
 			return "a score that is not a number"
 		}
@@ -222,7 +263,7 @@ func (p packed) checkScored() (wrong string) {
 			return "members out of order"
 		}
 		last, lastScore = member, e.score
-		e = e.following()
+		e.follow()
 	}
 	if e.off != len(p) {
 		return "something left"
@@ -231,9 +272,9 @@ func (p packed) checkScored() (wrong string) {
 }
 
 // checkHead says whether an element can be read without leaving the bytes.
-func (p packed) checkHead(e scoredAt) (wrong string) {
-	rest := p[e.off+1:]
-	n := int(p[e.off] & lengthMask)
+func (p packed) checkHead(off int) (wrong string) {
+	rest := p[off+1:]
+	n := int(p[off] & lengthMask)
 	if n == lengthMask {
 		if len(rest) == 0 {
 			return "cut short in a length"
@@ -244,7 +285,7 @@ func (p packed) checkHead(e scoredAt) (wrong string) {
 	if n > maxPackedBytes {
 		return "a packed member that is too long"
 	}
-	switch p[e.off] >> classShift {
+	switch p[off] >> classShift {
 	case scoreNear:
 		n++
 	case scoreFar:

@@ -2,6 +2,8 @@ package value
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"slices"
 	"unsafe"
 )
@@ -19,7 +21,15 @@ import (
 //	leaf     item | item | item ...
 //
 // A low stays when the element that it was taken from goes: it needn't be an
-// element, it only has to divide. A full node splits in two, or, when what
+// element, it only has to divide.
+//
+// Where scores are equal members decide, and a member is in a cell somewhere
+// else. So each item has eight bytes of its member beside it: those that come
+// behind what all members of the node begin with, since in "user:000123" it is
+// not the first eight that tell one from another. Only where these are equal,
+// too, a comparison looks at the cell.
+//
+// A full node splits in two, or, when what
 // comes is the last of all, keeps what it has: then sorted input fills nodes to
 // the brim. A small node joins its neighbour once both fit in three quarters of
 // one, and an empty one goes.
@@ -30,14 +40,19 @@ type ztree struct {
 
 // zitem is an element: its score, and the cell with member and score.
 type zitem struct {
-	score float64
-	cell  *cell
+	score  float64
+	prefix uint64 // of the member behind the first skip bytes, as prefixOf has it
+	cell   *cell
 }
 
 type znode struct {
 	items  []zitem  // leaf: elements, inner: lows
 	kids   []*znode // nil in a leaf
 	counts []int    // elements in each of kids
+
+	// What members of all items (but for lows[0]) begin with.
+	common [24]byte
+	skip   uint8
 }
 
 const (
@@ -77,10 +92,11 @@ func (t *ztree) insert(item zitem) {
 	}
 	left := t.root
 	t.root = &znode{
-		items:  append(make([]zitem, 0, 4), zitem{}, right.items[0]),
+		items:  append(make([]zitem, 0, 4), zitem{}),
 		kids:   append(make([]*znode, 0, 4), left, right),
 		counts: append(make([]int, 0, 4), left.len(), right.len()),
 	}
+	t.root.put(1, right.items[0])
 	t.nodes++
 }
 
@@ -126,7 +142,16 @@ func (t *ztree) count(below func(zitem) bool) int {
 }
 
 func (t *ztree) rank(score float64, member []byte) int {
-	return t.count(func(i zitem) bool { return i.before(score, member) })
+	rank := 0
+	n := t.root
+	for n.kids != nil {
+		i := n.kidUpTo(score, member)
+		for _, c := range n.counts[:i] {
+			rank += c
+		}
+		n = n.kids[i]
+	}
+	return rank + n.itemAt(score, member)
 }
 
 // rescore gives an item another score if it stays where it is: between the
@@ -134,11 +159,10 @@ func (t *ztree) rank(score float64, member []byte) int {
 // isn't so or would take more than a look at the leaf.
 func (t *ztree) rescore(score float64, member []byte, to float64) bool {
 	n := t.root
-	below := func(i zitem) bool { return i.before(score, member) }
 	for n.kids != nil {
 		n = n.kids[n.kidUpTo(score, member)]
 	}
-	i := countWhere(n.items, below)
+	i := n.itemAt(score, member)
 	alone := n == t.root
 	if i > 0 && !n.items[i-1].before(to, member) || i == 0 && !alone {
 		return false
@@ -195,35 +219,153 @@ func (n *znode) kidWhere(below func(zitem) bool) int {
 	return countWhere(n.items[1:], below)
 }
 
-// kidUpTo is the kid that has the item, or where it belongs.
+// kidUpTo is the kid that has the item, or where it belongs: behind all lows
+// that aren't greater.
 func (n *znode) kidUpTo(score float64, member []byte) int {
-	return n.kidWhere(func(low zitem) bool { // low <= item
-		if low.score != score {
-			return low.score < score
+	return n.search(1, score, member, true) - 1
+}
+
+// itemAt is where the item is in a leaf, or belongs.
+func (n *znode) itemAt(score float64, member []byte) int {
+	return n.search(0, score, member, false)
+}
+
+// search returns the first of the items from low on that isn't before that
+// score and member, or, if equal, isn't that either.
+func (n *znode) search(low int, score float64, member []byte, equal bool) int {
+	// As a whole, members here come after the given one, or before it, or
+	// begin in the same way.
+	skip := int(n.skip)
+	side := bytes.Compare(n.common[:skip], member[:min(len(member), skip)])
+	prefix := uint64(0)
+	if side == 0 {
+		prefix = prefixOf(member[skip:])
+	}
+	items := n.items
+	high := len(items)
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		item := &items[mid]
+		before := item.score < score
+		if item.score == score {
+			switch {
+			case side != 0:
+				before = side < 0
+			case item.prefix != prefix:
+				before = item.prefix < prefix
+			default:
+				c := bytes.Compare(item.cell.key(), member)
+				before = c < 0 || equal && c == 0
+			}
 		}
-		return bytes.Compare(low.cell.key(), member) <= 0
-	})
+		if before {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// prefixOf is the first eight bytes of s, such that greater ones are greater
+// numbers. A shorter s is filled up with zeroes.
+func prefixOf(s []byte) uint64 {
+	if len(s) >= 8 {
+		return binary.BigEndian.Uint64(s)
+	}
+	v := uint64(0)
+	for i, b := range s {
+		v |= uint64(b) << (56 - 8*i)
+	}
+	return v
+}
+
+// alike is the number of bytes that a and b have in common at their beginning.
+func alike(a, b []byte) int {
+	n := min(len(a), len(b))
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if x := load64(a[i:]) ^ load64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
+}
+
+// keyed is the items that have members: not lows[0].
+func (n *znode) keyed() []zitem {
+	if n.kids == nil {
+		return n.items
+	}
+	return n.items[1:]
+}
+
+// put puts an item in at i, and takes it into account in what members have in
+// common.
+func (n *znode) put(i int, item zitem) {
+	member := item.cell.key()
+	if keyed := n.keyed(); len(keyed) == 0 {
+		n.skip = uint8(copy(n.common[:], member))
+	} else if skip := alike(n.common[:n.skip], member); skip < int(n.skip) {
+		n.setSkip(skip)
+	}
+	item.prefix = prefixOf(member[n.skip:])
+	n.items = slices.Insert(n.items, i, item)
+}
+
+// setSkip says anew how many bytes members have in common. It looks at all of
+// them.
+func (n *znode) setSkip(skip int) {
+	keyed := n.keyed()
+	n.skip = uint8(skip)
+	if len(keyed) > 0 {
+		copy(n.common[:skip], keyed[0].cell.key())
+	}
+	for i := range keyed {
+		keyed[i].prefix = prefixOf(keyed[i].cell.key()[skip:])
+	}
+}
+
+// narrowed is to be called when n has lost many items, or got many from
+// another node: members may have more in common now. Where scores differ that
+// would take looking at all members, and hardly matters. The same goes for
+// little more.
+func (n *znode) narrowed() {
+	keyed := n.keyed()
+	if len(keyed) == 0 {
+		return
+	}
+	first, last := keyed[0], keyed[len(keyed)-1]
+	if first.score != last.score {
+		return
+	}
+	if skip := min(alike(first.cell.key(), last.cell.key()), len(n.common)); skip >= int(n.skip)+4 {
+		n.setSkip(skip)
+	}
 }
 
 // insert returns a new node that comes right after n if n had to split.
 func (n *znode) insert(item zitem, member []byte, t *ztree) (right *znode) {
 	if n.kids == nil {
-		i := countWhere(n.items, func(other zitem) bool { return other.before(item.score, member) })
+		i := n.itemAt(item.score, member)
 		if len(n.items) < fanout {
-			n.items = slices.Insert(n.items, i, item)
+			n.put(i, item)
 			return nil
 		}
 		t.nodes++
 		if i == fanout {
-			return &znode{items: append(make([]zitem, 0, fanout), item)}
+			right = &znode{items: make([]zitem, 0, fanout)}
+			right.put(0, item)
+			return right
 		}
-		right = &znode{items: append(make([]zitem, 0, fanout), n.items[fanout/2:]...)}
-		clear(n.items[fanout/2:])
-		n.items = n.items[:fanout/2]
+		right = n.half(fanout / 2)
 		if i <= fanout/2 {
-			n.items = slices.Insert(n.items, i, item)
+			n.put(i, item)
 		} else {
-			right.items = slices.Insert(right.items, i-fanout/2, item)
+			right.put(i-fanout/2, item)
 		}
 		return right
 	}
@@ -236,7 +378,7 @@ func (n *znode) insert(item zitem, member []byte, t *ztree) (right *znode) {
 	count := split.len()
 	n.counts[i] -= count
 	i++
-	n.items = slices.Insert(n.items, i, split.items[0])
+	n.put(i, split.items[0])
 	n.kids = slices.Insert(n.kids, i, split)
 	n.counts = slices.Insert(n.counts, i, count)
 	if len(n.kids) <= fanout {
@@ -246,21 +388,34 @@ func (n *znode) insert(item zitem, member []byte, t *ztree) (right *znode) {
 	if i == fanout {
 		keep = fanout
 	}
-	right = &znode{
-		items:  slices.Clone(n.items[keep:]),
-		kids:   slices.Clone(n.kids[keep:]),
-		counts: slices.Clone(n.counts[keep:]),
-	}
 	t.nodes++
+	return n.half(keep)
+}
+
+// half takes the items from keep on away, and the kids, and returns a node of
+// them.
+func (n *znode) half(keep int) (right *znode) {
+	right = &znode{
+		items:  append(make([]zitem, 0, fanout), n.items[keep:]...),
+		common: n.common,
+		skip:   n.skip,
+	}
 	clear(n.items[keep:])
-	clear(n.kids[keep:])
-	n.items, n.kids, n.counts = n.items[:keep], n.kids[:keep], n.counts[:keep]
+	n.items = n.items[:keep]
+	if n.kids != nil {
+		right.kids = append(make([]*znode, 0, fanout), n.kids[keep:]...)
+		right.counts = append(make([]int, 0, fanout), n.counts[keep:]...)
+		clear(n.kids[keep:])
+		n.kids, n.counts = n.kids[:keep], n.counts[:keep]
+	}
+	n.narrowed()
+	right.narrowed()
 	return right
 }
 
 func (n *znode) remove(score float64, member []byte, t *ztree) {
 	if n.kids == nil {
-		i := countWhere(n.items, func(other zitem) bool { return other.before(score, member) })
+		i := n.itemAt(score, member)
 		n.items = slices.Delete(n.items, i, i+1)
 		return
 	}
@@ -293,7 +448,13 @@ func (n *znode) join(i int) bool {
 	if right.kids != nil {
 		right.items[0] = n.items[i+1]
 	}
+	skip := alike(left.common[:left.skip], right.common[:right.skip])
+	if right.kids != nil {
+		skip = alike(left.common[:skip], right.items[0].cell.key())
+	}
 	left.items = append(left.items, right.items...)
+	left.setSkip(skip)
+	left.narrowed()
 	left.kids = append(left.kids, right.kids...)
 	left.counts = append(left.counts, right.counts...)
 	n.counts[i] += n.counts[i+1]
