@@ -79,7 +79,8 @@ type FleetCreate struct {
 	PrimaryRegion  Region     `json:"primary_region"`
 	ReplicaRegions []Region   `json:"replica_regions"`
 	Eviction       bool       `json:"eviction"`
-	Durability     Durability `json:"durability,omitempty"` // empty: the plan's
+	EvictionPolicy string     `json:"eviction_policy,omitempty"` // implies Eviction unless it is noeviction
+	Durability     Durability `json:"durability,omitempty"`      // empty: the plan's
 }
 
 // FleetUpdate changes a database; what is nil stays. ReplicaRegions is the
@@ -87,6 +88,7 @@ type FleetCreate struct {
 type FleetUpdate struct {
 	ReplicaRegions *[]Region `json:"replica_regions,omitempty"`
 	Eviction       *bool     `json:"eviction,omitempty"`
+	EvictionPolicy *string   `json:"eviction_policy,omitempty"` // implies Eviction unless it is noeviction
 	Plan           *string   `json:"plan,omitempty"`
 
 	Durability *Durability `json:"durability,omitempty"`
@@ -145,7 +147,8 @@ type CreateDatabase struct {
 	PrimaryRegion  Region   `json:"primary_region"`
 	ReplicaRegions []Region `json:"replica_regions,omitempty"`
 	Eviction       bool     `json:"eviction"`
-	Plan           string   `json:"plan,omitempty"` // by id or name; Free when empty
+	EvictionPolicy string   `json:"eviction_policy,omitempty"` // implies Eviction unless it is noeviction
+	Plan           string   `json:"plan,omitempty"`            // by id or name; Free when empty
 
 	Durability Durability `json:"durability,omitempty"` // empty: the plan's
 }
@@ -155,6 +158,7 @@ type CreateDatabase struct {
 type UpdateDatabase struct {
 	ReplicaRegions *[]Region `json:"replica_regions,omitempty"`
 	Eviction       *bool     `json:"eviction,omitempty"`
+	EvictionPolicy *string   `json:"eviction_policy,omitempty"` // implies Eviction unless it is noeviction
 	Plan           *string   `json:"plan,omitempty"`
 
 	Durability *Durability `json:"durability,omitempty"`
@@ -168,6 +172,7 @@ type Database struct {
 	Plan           string     `json:"plan"` // the plan's name
 	Limits         Limits     `json:"limits"`
 	Eviction       bool       `json:"eviction"`
+	EvictionPolicy string     `json:"eviction_policy"` // by which keys are chosen; noeviction without Eviction
 	Durability     Durability `json:"durability"`
 	PrimaryRegion  Region     `json:"primary_region"`
 	ReplicaRegions []Region   `json:"replica_regions"`

@@ -243,6 +243,14 @@ func (f *Fleet) create(r *http.Request) (answer api.FleetDatabase, err error) {
 	if err != nil {
 		return answer, err
 	}
+	evicts := &req.Eviction
+	if !req.Eviction && req.EvictionPolicy != "" {
+		evicts = nil // the policy says it
+	}
+	eviction, policy, err := evictionOf(evicts, req.EvictionPolicy, "")
+	if err != nil {
+		return answer, err
+	}
 	password, hash := newPassword()
 	seed := newSeed()
 
@@ -251,7 +259,7 @@ func (f *Fleet) create(r *http.Request) (answer api.FleetDatabase, err error) {
 	d, again, err := f.store.create(r.Context(), key, req, func(id catalog.ID) (catalog.Database, error) {
 		return f.place(r.Context(), catalog.Database{
 			ID: id, Name: req.Name, Address: req.Address, Password: hash,
-			Plan: plan.ID, Limits: plan.Limits, Eviction: req.Eviction, Durability: durability, HashSeed: seed, Epoch: 1,
+			Plan: plan.ID, Limits: plan.Limits, Eviction: eviction, Policy: policy, Durability: durability, HashSeed: seed, Epoch: 1,
 		}, req.PrimaryRegion, req.ReplicaRegions)
 	})
 	if err != nil {
@@ -351,12 +359,19 @@ func (f *Fleet) update(r *http.Request) (answer api.FleetDatabase, err error) {
 			return answer, err
 		}
 	}
+	policy := ""
+	if req.EvictionPolicy != nil {
+		policy = *req.EvictionPolicy
+	}
+	if _, _, err := evictionOf(req.Eviction, policy, ""); err != nil {
+		return answer, err
+	}
 	d, err := f.store.change(r.Context(), id, func(d *catalog.Database) error {
 		if plan != nil {
 			d.Plan, d.Limits = plan.ID, plan.Limits
 		}
-		if req.Eviction != nil {
-			d.Eviction = *req.Eviction
+		if req.Eviction != nil || policy != "" {
+			d.Eviction, d.Policy, _ = evictionOf(req.Eviction, policy, d.Policy) // no error, as before
 		}
 		if durability != "" {
 			d.Durability = durability

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -354,6 +355,42 @@ func TestUpdateChangesOnlyWhatIsNamed(t *testing.T) {
 	w.must(err)
 	if same.Database.Revision != got.Database.Revision {
 		t.Error("a refused change was recorded in part")
+	}
+}
+
+func TestEvictionIsSettledByFlagAndPolicy(t *testing.T) {
+	w := open(t)
+	d := w.create(1).Database
+	yes, no := true, false
+	for _, c := range []struct {
+		evicts *bool
+		policy string
+		want   string // "" for a refusal
+	}{
+		{nil, "Allkeys-LFU", "true allkeys-lfu"},
+		{&no, "", "false allkeys-lfu"},
+		{&yes, "", "true allkeys-lfu"}, // as it was
+		{nil, "noeviction", "false allkeys-lfu"},
+		{&no, "noeviction", "false allkeys-lfu"},
+		{&yes, "volatile-ttl", "true volatile-ttl"},
+		{&yes, "noeviction", ""},
+		{&no, "volatile-ttl", ""},
+		{nil, "lru", ""},
+		{nil, "optimistic-volatile", "true optimistic-volatile"},
+	} {
+		u := api.FleetUpdate{Eviction: c.evicts}
+		if c.policy != "" {
+			u.EvictionPolicy = &c.policy
+		}
+		got, err := w.platform.UpdateDatabase(ctx, d.ID, u)
+		if c.want == "" {
+			w.wantCode(err, api.Invalid)
+			continue
+		}
+		w.must(err)
+		if is := fmt.Sprint(got.Database.Eviction, " ", got.Database.Policy); is != c.want {
+			t.Errorf("policy %q: %s, want %s", c.policy, is, c.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"vecino/api"
 	"vecino/catalog"
+	"vecino/eviction"
 )
 
 const (
@@ -55,6 +56,26 @@ func durabilityOf(asked api.Durability, plan api.Plan) (api.Durability, error) {
 		return "", api.Unknown("durability", string(asked), choices)
 	}
 	return d, nil
+}
+
+// evictionOf settles whether a database evicts, and by which policy; empty is
+// the usual one. had is the policy it has.
+func evictionOf(evicts *bool, asked, had string) (evict bool, policy string, err error) {
+	if asked == "" {
+		return evicts != nil && *evicts, had, nil
+	}
+	p, err := eviction.Parse(asked)
+	if err != nil {
+		return false, "", api.Unknown("eviction_policy", asked, eviction.Names())
+	}
+	evict = p != eviction.NoEviction
+	if evicts != nil && *evicts != evict {
+		return false, "", &api.Error{Code: api.Invalid, Field: "eviction_policy", Message: "eviction and the policy " + p.String() + " contradict each other; leave one of them out"}
+	}
+	if !evict {
+		return false, had, nil
+	}
+	return true, p.String(), nil
 }
 
 // findPlan finds a plan by its ID or its name, in any case.

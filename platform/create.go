@@ -144,7 +144,7 @@ func (p *Platform) makeIt(ctx context.Context, r *record, req api.CreateDatabase
 	}
 	made, err = p.fleet.CreateDatabase(ctx, r.UID, api.FleetCreate{
 		Name: r.Name, Address: r.Address, Plan: req.Plan,
-		PrimaryRegion: req.PrimaryRegion, ReplicaRegions: req.ReplicaRegions, Eviction: req.Eviction,
+		PrimaryRegion: req.PrimaryRegion, ReplicaRegions: req.ReplicaRegions, Eviction: req.Eviction, EvictionPolicy: req.EvictionPolicy,
 		Durability: req.Durability,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"vecino/api"
 	"vecino/catalog"
+	"vecino/eviction"
 )
 
 // lost is the state of a database that the fleet doesn't have any more, which
@@ -79,6 +80,7 @@ func (p *Platform) join(r *record, f *api.FleetDatabase, plans []api.Plan) api.D
 	}
 	d := p.outline(r)
 	d.Plan, d.Limits, d.Eviction = f.Database.Plan, f.Database.Limits, f.Database.Eviction
+	d.EvictionPolicy = eviction.Of(d.Eviction, f.Database.Policy).String()
 	d.Durability = f.Database.Durability.OrDefault()
 	if i := slices.IndexFunc(plans, func(plan api.Plan) bool { return plan.ID == f.Database.Plan }); i >= 0 {
 		d.Plan = plans[i].Name

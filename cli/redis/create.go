@@ -146,7 +146,8 @@ func (v verb) askCreate(cmd *cobra.Command, o *settings, org, name, region strin
 		return req, err
 	}
 	eviction, saidEviction := o.saysEviction()
-	req.ReplicaRegions, req.Eviction, req.Durability = replicas, eviction, api.Durability(o.durability)
+	req.ReplicaRegions, req.Durability = replicas, api.Durability(o.durability)
+	req.Eviction, req.EvictionPolicy = eviction, o.policy
 	if !v.Interactive() {
 		if region == "" {
 			return req, fmt.Errorf("--region must be given when there is no terminal to ask on; see `vecino redis create --help`")

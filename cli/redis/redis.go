@@ -88,6 +88,7 @@ type settings struct {
 	plan       string
 	enable     bool
 	disable    bool
+	policy     string
 	durability string
 }
 
@@ -98,6 +99,7 @@ func (o *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&o.plan, "plan", "", "plan, by name or id")
 	f.BoolVar(&o.enable, "enable-eviction", false, "remove keys when the plan's size is reached")
 	f.BoolVar(&o.disable, "disable-eviction", false, "refuse writes when the plan's size is reached")
+	f.StringVar(&o.policy, "eviction-policy", "", "which keys are removed: allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, volatile-lfu, volatile-random, volatile-ttl or optimistic-volatile (the default)")
 	f.StringVar(&o.durability, "durability", "", "when a write is on disk: no (in time), everysec (within a second) or always (before its reply)")
 }
 
@@ -106,6 +108,8 @@ func (o *settings) check(cmd *cobra.Command) error {
 	switch {
 	case o.noReplicas && cmd.Flags().Changed("replica-regions"):
 		return fmt.Errorf("--replica-regions and --no-replicas can't both be given")
+	case o.disable && o.policy != "" && !strings.EqualFold(o.policy, "noeviction"):
+		return fmt.Errorf("--eviction-policy and --disable-eviction can't both be given")
 	case o.enable && o.disable:
 		return fmt.Errorf("--enable-eviction and --disable-eviction can't both be given")
 	}
@@ -136,8 +140,11 @@ func (o *settings) saysReplicas(cmd *cobra.Command) (regions []api.Region, said 
 	return regions, true, nil
 }
 
-// saysEviction reports whether the flags settle eviction, and how.
-func (o *settings) saysEviction() (eviction, said bool) { return o.enable, o.enable || o.disable }
+// saysEviction reports whether the flags settle eviction, and how. A policy
+// alone settles it, too; what it means for eviction is for the fleet to say.
+func (o *settings) saysEviction() (eviction, said bool) {
+	return o.enable, o.enable || o.disable || o.policy != ""
+}
 
 func regionChoices(regions []api.RegionInfo, but api.Region) []cli.Choice {
 	var choices []cli.Choice

@@ -62,7 +62,7 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 		{"Each Region", each(d.Limits)},
 		{"Primary Region", title(names, d.PrimaryRegion)},
 		{"Read Regions", join(d.ReplicaRegions)},
-		{"Eviction", cli.Yes(d.Eviction)},
+		{"Eviction", evicts(d)},
 		{"Durability", string(d.Durability)},
 		{"Private Address", d.Address.String()},
 		{"URL", d.URL},
@@ -82,6 +82,14 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 	}
 	fmt.Fprintln(v.Out)
 	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "Keys", "Connections", "Commands/s", "Delayed"}, rows)
+}
+
+// evicts says whether keys are evicted, and which.
+func evicts(d api.Database) string {
+	if !d.Eviction || d.EvictionPolicy == "" {
+		return cli.Yes(d.Eviction)
+	}
+	return cli.Yes(true) + " (" + d.EvictionPolicy + ")"
 }
 
 // used says how much of the plan's data is in use: what the primary has, whose

@@ -94,16 +94,21 @@ func (v verb) askUpdate(cmd *cobra.Command, o *settings, d api.Database) (req ap
 		req.Plan = &o.plan
 	}
 	if eviction, said := o.saysEviction(); said {
-		req.Eviction = &eviction
+		if o.enable || o.disable {
+			req.Eviction = &eviction
+		}
+		if o.policy != "" {
+			req.EvictionPolicy = &o.policy
+		}
 	}
 	if o.durability != "" {
 		req.Durability = new(api.Durability(o.durability))
 	}
-	if saidReplicas || req.Plan != nil || req.Eviction != nil || req.Durability != nil {
+	if saidReplicas || req.Plan != nil || req.Eviction != nil || req.EvictionPolicy != nil || req.Durability != nil {
 		return req, nil
 	}
 	if !v.Interactive() {
-		return req, fmt.Errorf("nothing to change: give --replica-regions, --no-replicas, --plan, --enable-eviction, --disable-eviction or --durability")
+		return req, fmt.Errorf("nothing to change: give --replica-regions, --no-replicas, --plan, --enable-eviction, --disable-eviction, --eviction-policy or --durability")
 	}
 
 	regions, err := v.platform.Regions(v)
