@@ -157,6 +157,11 @@ func (r Rec) Key() []byte {
 
 // Value is the value, until the record is moved. It may be changed in place.
 func (r Rec) Value() []byte {
+	w0, w1 := *r.word(0), *r.word(1)
+	if w0&(wideBit|timedBit) == 0 {
+		head := narrowHead + int(uint8(w1>>40))
+		return bytesAt(uint64(r)+uint64(head), int(w1>>53)*8-head-int(uint8(w1>>32)))
+	}
 	l := r.layout()
 	return bytesAt(uint64(r)+uint64(l.head+l.key), l.val)
 }

@@ -165,7 +165,13 @@ func (s *Space) Find(hash uint64, key []byte) Rec {
 		for want := tagOf(hash); ; want += oneFurther {
 			v := *(*uint64)(unsafe.Add(base, 8*i))
 			if tag := v >> tagShift; tag == want {
-				if r := Rec(v & refMask); bytes.Equal(r.Key(), key) {
+				// As bytes.Equal(r.Key(), key), with the common case in line.
+				r := Rec(v & refMask)
+				if w0 := *r.word(0); w0&(wideBit|timedBit) != 0 {
+					if bytes.Equal(r.Key(), key) {
+						return r
+					}
+				} else if n := int(uint8(*r.word(1) >> 40)); n == len(key) && string(bytesAt(uint64(r)+narrowHead, n)) == string(key) {
 					return r
 				}
 			} else if tag < want {
