@@ -13,7 +13,7 @@ import (
 // order is the map of ARCHITECTURE.md, lowest first. A package may import
 // those before it.
 var order = []string{
-	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "eviction", "keyspace", "journal", "command", "pubsub",
+	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "slab", "eviction", "keyspace", "journal", "command", "pubsub",
 	"engine", "loop", "link", "replication", "session", "gossip", "placement", "api", "node", "edge", "fleet", "platform",
 	"cli", "world", "bench", "e2e", "cmd", "sim",
 }
@@ -22,6 +22,8 @@ var order = []string{
 // must not be.
 var forbidden = []struct{ from, to, why string }{
 	{"keyspace", "resp", "a keyspace gives values, not replies"},
+	{"command", "slab", "a handler sees a View or a Tx: what lies beneath may move"},
+	{"engine", "slab", "the engine sees a keyspace: what lies beneath may move"},
 	{"journal", "keyspace", "the journal sees bytes and offsets, never a key's meaning"},
 	{"journal", "value", "the journal sees bytes and offsets, never a key's meaning"},
 	{"command", "journal", "a handler can't tell whether and how its changes are kept"},
