@@ -27,6 +27,11 @@ func (p *Pool) Len() int { return p.n }
 // Clear forgets all candidates: scores of one policy mean nothing to another.
 func (p *Pool) Clear() { p.n = 0 }
 
+// Takes reports whether a key of that score would come in.
+func (p *Pool) Takes(score int64) bool {
+	return p.n < len(p.items) || score > p.items[0].Score
+}
+
 // Offer shows the pool a key. It is copied if it is better than what is there,
 // or there is room.
 func (p *Pool) Offer(db int, hash uint64, key []byte, score int64) {
@@ -39,7 +44,7 @@ func (p *Pool) Offer(db int, hash uint64, key []byte, score int64) {
 	}
 	at := p.n
 	if p.n == len(p.items) {
-		if score <= p.items[0].Score {
+		if !p.Takes(score) {
 			return
 		}
 		at = 0

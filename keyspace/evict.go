@@ -155,7 +155,9 @@ func (ks *Keyspace) best(rng value.Rand) (db int, e *entry) {
 			for range min(n, ks.evict.samples) {
 				any = true
 				e := sp.sample(rng, volatile)
-				pool.Offer(db, ks.Hash(e.key), e.key, ks.score(e))
+				if score := ks.score(e); pool.Takes(score) {
+					pool.Offer(db, ks.Hash(e.key), e.key, score)
+				}
 			}
 		}
 		if !any {
