@@ -55,6 +55,10 @@ type Client interface {
 	// WaitReplicas answers with the number of replicas that have the last
 	// write of this connection, once there are so many or the time is up.
 	WaitReplicas(replicas int, timeout time.Duration, out *resp.Writer) error
+	// WaitDurable answers with two numbers: of copies here, 0 or 1, and of
+	// replicas that have the last write on disk, once there are as many as asked
+	// for or the timeout is over (0: never).
+	WaitDurable(local, replicas int, timeout time.Duration, out *resp.Writer) error
 
 	// Server is the tenant's server, as far as it can be seen.
 	Server() Server

@@ -109,6 +109,7 @@ const (
 	ErrClientIDPositive = Error("ERR client-id should be greater than 0")
 	ErrNoClient         = Error("ERR No such client")
 	ErrCaching          = Error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	ErrRange01          = Error("ERR value is out of range, value must between 0 and 1")
 	ErrTimeoutNotInt    = Error("ERR timeout is not an integer or out of range")
 	ErrNoConfigFile     = Error("ERR The server is running without a config file")
 	ErrGetKeysCommand   = Error("ERR Invalid command specified")

@@ -143,6 +143,11 @@ var genericRows = []Row{
 		Summary: "Waits until replicas have what this connection has written.", Complexity: "O(1)",
 		Arity: Exactly(3), Traits: ToPrimary | NoScript, Conn: wait,
 	},
+	{
+		Name: "WAITAOF", Usage: "numlocal numreplicas timeout", Since: "7.2.0", Group: Generic,
+		Summary: "Waits until what was written is on disk, at the primary and at replicas.", Complexity: "O(1)",
+		Arity: Exactly(4), Traits: ToPrimary | NoScript, Conn: waitAOF,
+	},
 }
 
 var secondWord = Keys{First: 2, Last: 2, Step: 1}
@@ -499,4 +504,24 @@ func wait(c Client, args *Args, out *resp.Writer) error {
 		return err
 	}
 	return c.WaitReplicas(int(min(replicas, 1<<20)), time.Duration(min(timeout, maxTimeout))*time.Millisecond, out)
+}
+
+// waitAOF answers how many copies have the last write on disk: the primary's, 0
+// or 1, and replicas'.
+func waitAOF(c Client, args *Args, out *resp.Writer) error {
+	local := args.Int()
+	replicas := args.Int()
+	timeout := args.IntOr(ErrTimeoutNotInt)
+	switch {
+	case local < 0 || local > 1:
+		args.Fail(ErrRange01)
+	case replicas < 0:
+		args.Fail(ErrNotPositive)
+	case timeout < 0:
+		args.Fail(ErrTimeoutNegative)
+	}
+	if err := args.Err(); err != nil {
+		return err
+	}
+	return c.WaitDurable(int(local), int(min(replicas, 1<<20)), time.Duration(min(timeout, maxTimeout))*time.Millisecond, out)
 }

@@ -440,6 +440,13 @@ func (c *client) WaitReplicas(replicas int, timeout time.Duration, out *resp.Wri
 	return nil
 }
 
+func (c *client) WaitDurable(local, replicas int, timeout time.Duration, out *resp.Writer) error {
+	out.Array(2)
+	out.Int(int64(local))
+	out.Int(0)
+	return nil
+}
+
 func (c *client) Server() command.Server { return (*server)(c.lone) }
 
 // server is the lone player as its clients may see it.

@@ -83,7 +83,7 @@ var (
 		"skip_slowlog":      "the same for SLOWLOG",
 	}
 	// Commands that Redis 7.0 doesn't have.
-	later = map[string]bool{"client|setinfo": true, "client|no-touch": true}
+	later = map[string]bool{"client|setinfo": true, "client|no-touch": true, "waitaof": true}
 
 	accepted = map[string]string{
 		"command categories":         commandCategory,

@@ -15,12 +15,14 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"vecino/catalog"
 	"vecino/command"
@@ -73,6 +75,7 @@ type DB struct {
 	parked parkedSet
 	stats  Stats
 
+	tail         journal.Offset // behind the last entry made or applied here
 	firstUnsaved journal.Offset // the oldest entry that no checkpoint holds; 0: none
 
 	// Scratch of the running command, here so that it isn't allocated.
@@ -133,6 +136,9 @@ func (db *DB) SetLimits(l catalog.Limits, policy eviction.Policy) {
 	db.ks.SetRecordLimit(l.RecordBytes)
 	db.ks.SetEviction(policy, db.evict.samples)
 }
+
+// Samples is of how many keys each that is evicted is chosen.
+func (db *DB) Samples() int { return cmp.Or(db.evict.samples, eviction.Samples) }
 
 // SetSamples says of how many keys each that is evicted is chosen, 0 for the
 // usual number.
@@ -247,9 +253,22 @@ func (db *DB) run(r *Request) (err error) {
 // begin opens the transaction that will be the next write.
 func (db *DB) begin(r *Request) (*keyspace.Tx, error) {
 	if err := db.cfg.Log.Err(); err != nil {
-		return nil, command.Error("MISCONF writes are refused because the journal can't be written: " + err.Error())
+		return nil, command.Error("MISCONF writes are refused: " + Trouble(err) + ". Reads go on, and writes are taken again once its operator has seen to it; nothing need be restarted")
 	}
 	return db.ks.Begin(r.Client.DB(), r.Now, db.pos.Seq+1, db.cfg.Rand, db.parked.any()), nil
+}
+
+// Trouble words an error of the journal for a tenant, who has nothing to do with
+// the names of this node's files.
+func Trouble(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return "the disk of this node is full"
+	case errors.Is(err, journal.ErrSyncFailed):
+		return "the disk of this node failed to keep what was written"
+	default:
+		return "the journal of this node can't be written"
+	}
 }
 
 // evictAtOnce is how many keys one command evicts at most, so that none waits
@@ -325,6 +344,7 @@ func (db *DB) make(effects []byte, origin journal.Origin, now int64) {
 // store hands the entry of pos to the journal and to whoever listens.
 func (db *DB) store(raw []byte) {
 	off := db.cfg.Log.Append(raw)
+	db.tail = off + journal.Offset(len(raw))
 	if db.firstUnsaved == 0 {
 		db.firstUnsaved = off
 	}
@@ -517,6 +537,14 @@ func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.
 
 // Clock is the time of the last write, in milliseconds since 1970.
 func (db *DB) Clock() int64 { return db.clock }
+
+// Tail is the offset in the journal behind the last entry that was made or
+// applied since the start, 0 if none was: when all before it is on disk, so is
+// all of this database.
+func (db *DB) Tail() journal.Offset { return db.tail }
+
+// LogErr is why the journal takes nothing now, nil while it does.
+func (db *DB) LogErr() error { return db.cfg.Log.Err() }
 
 // FirstUnsaved is where in the journal the oldest entry stands that no
 // checkpoint holds, 0 if there is none.

@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -352,8 +354,8 @@ func TestExpiredKeysAreDeletedByEntries(t *testing.T) {
 func TestNothingIsWrittenThatTheJournalCanNotKeep(t *testing.T) {
 	b := open(t)
 	b.do("SET a 1")
-	b.log.err = errors.New("no space left on device")
-	if got := b.do("SET a 2"); !strings.HasPrefix(got, "-MISCONF ") || !strings.Contains(got, "no space left") {
+	b.log.err = &fs.PathError{Op: "write", Path: "/journal-0/1.seg", Err: syscall.ENOSPC}
+	if got := b.do("SET a 2"); !strings.HasPrefix(got, "-MISCONF ") || !strings.Contains(got, "disk of this node is full") || strings.Contains(got, "/journal") {
 		t.Errorf("answers %q", got)
 	}
 	b.want("$1 1 ", "GET a")

@@ -152,8 +152,13 @@ func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, snapshot *
 	if err != nil {
 		return err
 	}
-	// A replica must not have what this node could lose by a crash.
-	if err := s.journal.Commit(); err != nil {
+	// A replica must not have what this node could lose by a crash, nor by a power
+	// cut, if the database's durability says that it can't.
+	safe := s.journal.Commit
+	if t.Durability() == catalog.SyncAlways {
+		safe = s.journal.Sync
+	}
+	if err := safe(); err != nil {
 		return err
 	}
 	return send(snapshot.End(end))

@@ -98,6 +98,9 @@ type Config struct {
 	// Limits are those of the database in standalone mode, whose zero is none.
 	// Elsewhere the fleet says what each database may have.
 	Limits catalog.Limits
+	// Durability of that database, one of catalog.Durabilities; empty: the default.
+	// More loses less in a power cut and answers writes later.
+	Durability string
 
 	Version string
 	Logger  *slog.Logger
@@ -210,7 +213,12 @@ func (c *Config) check() error {
 	case c.Proxy == "":
 		return errors.New("a node needs an address to listen on: --listen HOST:PORT, or --port with --standalone")
 	case c.Standalone:
+		if _, err := catalog.ParseDurability(c.Durability); err != nil {
+			return fmt.Errorf("--durability: %w", err)
+		}
 		return nil
+	case c.Durability != "":
+		return errors.New("--durability goes with --standalone; other databases have theirs from the fleet")
 	case c.ID == "" || c.Region == "":
 		return errors.New("a node needs an identity: --id and --region")
 	case c.Fleet == "":
@@ -310,6 +318,7 @@ func (n *Node) standaloneRecord() catalog.Database {
 		ID: 1, Name: "standalone", Epoch: 1, Revision: 1, Limits: n.cfg.Limits,
 		Copies: []catalog.Copy{{Region: n.cfg.Region, Node: n.cfg.ID, Role: catalog.Primary, State: catalog.Live}},
 	}
+	rec.Durability, _ = catalog.ParseDurability(n.cfg.Durability) // checked at the start
 	if n.cfg.Password != "" {
 		sum := sha256.Sum256([]byte(n.cfg.Password))
 		rec.Password = hex.EncodeToString(sum[:])
@@ -347,6 +356,13 @@ func (n *Node) Dirty(t *session.Tenant) {
 
 // Replaced has the tenant written out.
 func (n *Node) Replaced(t *session.Tenant) { n.saver.request(t.Record().ID) }
+
+// SyncSoon has the tenant's journal synced once this batch is committed.
+func (n *Node) SyncSoon(t *session.Tenant) {
+	s := n.shardOf(t.Record().ID)
+	s.kick = true
+	n.Dirty(t)
+}
 
 // Changed tells the fleet soon.
 func (n *Node) Changed(*session.Tenant) {

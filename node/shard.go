@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"vecino/catalog"
@@ -26,10 +27,18 @@ type shard struct {
 	tenants map[catalog.ID]*session.Tenant
 	dirty   []*session.Tenant
 	unsafe  map[*session.Tenant]struct{} // whose last changes could not be committed
+	syncing []*session.Tenant            // whose last changes are to be on disk
+	listed  map[*session.Tenant]struct{} // those
 	order   []*session.Tenant            // all, to be ticked in turn
 	turn    int
 	lively  map[*session.Tenant]int64 // those that did something lately, and when
 	failed  bool                      // the last commit failed
+
+	want journal.Offset // that the journal is to sync in its time
+	kick bool           // or now
+
+	synced  atomic.Uint64 // what OnSync said last
+	telling atomic.Bool   // the loop will look at it
 
 	recovered map[catalog.ID]*recovered // until the node knows what lives here
 }
@@ -37,8 +46,10 @@ type shard struct {
 func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
-	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), recovered: make(map[catalog.ID]*recovered)}
-	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{SegmentBytes: n.cfg.SegmentBytes, Log: n.log}); err != nil {
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), listed: make(map[*session.Tenant]struct{}), recovered: make(map[catalog.ID]*recovered)}
+	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{
+		SegmentBytes: n.cfg.SegmentBytes, Log: n.log, OnlyWanted: true, OnSync: s.onSync, OnSyncFailed: s.onSyncFailed,
+	}); err != nil {
 		return nil, err
 	}
 	s.loop, err = loop.New(loop.Options{
@@ -87,38 +98,107 @@ func (s *shard) tick() {
 
 // beforeFlush makes what a batch wrote safe before anybody hears of it: one
 // write of the journal for all databases, then the entries to the replicas,
-// then the replies.
+// then the replies. Where a database's durability is "always", these two wait
+// for a sync, which goes on in the background; see session/durable.go.
 func (s *shard) beforeFlush(*loop.Loop) {
 	if len(s.dirty)+len(s.unsafe) == 0 {
 		return
 	}
 	err := s.journal.Commit()
-	if err != nil && !s.failed {
-		s.node.log.Error("journal can't be written; writes are refused", "shard", s.index, "err", err.Error())
+	var written journal.Offset
+	if err != nil {
+		written = s.journal.Written()
+		if !s.failed {
+			s.node.log.Error("journal can't be written; writes are refused", "shard", s.index, "err", err.Error())
+		}
 	}
 	s.failed = err != nil
 	now := s.loop.NowMS()
 	for i, t := range s.dirty {
+		s.dirty[i] = nil
 		if since := s.lively[t]; now-since > tickEvery.Milliseconds() {
 			s.lively[t] = now
 		}
-		if err == nil {
-			t.Flush()
-		} else {
+		if err != nil && t.Unsynced() > written {
 			// Nothing of this batch may be answered as if it were safe, nor may
 			// a replica have it before this node is sure to keep it.
-			t.Fail()
+			t.Fail(err)
 			s.unsafe[t] = struct{}{}
+			continue
 		}
-		s.dirty[i] = nil
+		t.Flush()
+		s.await(t)
 	}
 	s.dirty = s.dirty[:0]
 	if err == nil && len(s.unsafe) > 0 {
 		for t := range s.unsafe {
 			t.Flush()
+			s.await(t)
 		}
 		clear(s.unsafe)
 	}
+	if s.want > 0 {
+		s.journal.Want(s.want)
+		s.want = 0
+	}
+	if s.kick {
+		s.journal.KickSync()
+		s.kick = false
+	}
+}
+
+// await has what a tenant has committed synced when its durability says so, and
+// the tenant told.
+func (s *shard) await(t *session.Tenant) {
+	off := t.Unsynced()
+	if off == 0 {
+		return
+	}
+	switch t.Durability() {
+	case catalog.SyncAlways:
+		s.kick = true
+	case catalog.SyncEverySec:
+		s.want = max(s.want, off)
+	}
+	if _, listed := s.listed[t]; !listed {
+		s.listed[t] = struct{}{}
+		s.syncing = append(s.syncing, t)
+	}
+}
+
+// onSync is called by the journal, on any goroutine. However often that is before
+// the loop comes to it, one letter does.
+func (s *shard) onSync(off journal.Offset) {
+	s.synced.Store(uint64(off))
+	if s.telling.CompareAndSwap(false, true) {
+		s.loop.Post(s.tellSynced)
+	}
+}
+
+func (s *shard) tellSynced() {
+	s.telling.Store(false)
+	off := journal.Offset(s.synced.Load())
+	kept := s.syncing[:0]
+	for _, t := range s.syncing {
+		if s.tenants[t.Record().ID] == t {
+			t.Synced(off)
+			if t.Unsynced() != 0 {
+				kept = append(kept, t)
+				continue
+			}
+		}
+		delete(s.listed, t)
+	}
+	clear(s.syncing[len(kept):])
+	s.syncing = kept
+}
+
+func (s *shard) onSyncFailed(err error) {
+	s.loop.Post(func() {
+		for _, t := range s.syncing {
+			t.SyncFailed(err)
+		}
+	})
 }
 
 func (s *shard) close() error {

@@ -70,6 +70,7 @@ type sub struct {
 	state  subState
 	sent   catalog.Position // all up to here has been sent
 	acked  catalog.Position
+	onDisk catalog.Position
 	pinned bool // the ring must keep what it hasn't got
 }
 
@@ -257,6 +258,28 @@ func (f *Feed) Acked(node string, payload []byte, out Sender) error {
 func (f *Feed) Acknowledged(pos catalog.Position) (n int) {
 	for _, s := range f.subs {
 		if s.acked.Covers(pos) && (s.state == live || s.state == catchingUp) {
+			n++
+		}
+	}
+	return n
+}
+
+// HasDurable is a replica's word that all up to a position is on its disk.
+func (f *Feed) HasDurable(node string, payload []byte) error {
+	m, err := parseMark(payload)
+	if err != nil {
+		return err
+	}
+	if s := f.sub(node); s != nil && s.number == m.number {
+		s.onDisk = m.pos
+	}
+	return nil
+}
+
+// Durable counts the live replicas that have all up to pos on disk.
+func (f *Feed) Durable(pos catalog.Position) (n int) {
+	for _, s := range f.subs {
+		if s.onDisk.Covers(pos) && s.acked.Covers(pos) && (s.state == live || s.state == catchingUp) {
 			n++
 		}
 	}

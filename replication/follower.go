@@ -53,6 +53,8 @@ type Follower struct {
 	broken   bool // half of a snapshot, or worse: a prefix of no history
 	acked    catalog.Position
 	ackDue   bool
+	onDisk   catalog.Position // all up to here is
+	told     catalog.Position // the primary knows of so much, in this subscription
 	asked    int64
 	retry    bool
 }
@@ -127,6 +129,16 @@ func (f *Follower) Tick(now int64, out Sender) {
 	}
 }
 
+// Suspend gives the subscription up for now: what would come can't be taken.
+// Tick asks anew.
+func (f *Follower) Suspend(now int64) {
+	if f.state == detached {
+		return
+	}
+	f.state, f.asked, f.retry = asking, now, true
+	f.number++
+}
+
 func (f *Follower) ask(now int64, out Sender) {
 	pos, hash := f.copy.Position()
 	if f.broken {
@@ -197,11 +209,13 @@ func (f *Follower) frame(kind uint8, payload []byte, now int64) error {
 	case Continue:
 		if f.state == asking && pos == m.pos && !f.broken {
 			f.state, f.ackDue = following, true
+			f.told = catalog.Position{}
 		}
 	case SnapshotBegin:
 		if f.state == asking || f.state == awaiting { // lanes may overtake each other
 			f.state, f.ready = loading, false
 			f.newer, f.broken = true, true
+			f.onDisk, f.told = catalog.Position{}, catalog.Position{} // of another history, maybe
 			return f.copy.Install(m.pos, m.hash, m.time)
 		}
 	case SnapshotEnd:
@@ -248,5 +262,22 @@ func (f *Follower) Flush(out Sender) {
 	if f.state == following && (f.ackDue || pos != f.acked) {
 		f.acked, f.ackDue = pos, false
 		f.send(out, Ack, mark{number: f.number, pos: pos}.append(nil))
+		f.tellDurable(out)
+	}
+}
+
+// Durable says that all up to a position is on disk here. Without out it is told
+// to the primary with the next acknowledgement.
+func (f *Follower) Durable(pos catalog.Position, out Sender) {
+	f.onDisk = pos
+	if out != nil && f.state == following && !f.ackDue {
+		f.tellDurable(out)
+	}
+}
+
+func (f *Follower) tellDurable(out Sender) {
+	if f.onDisk != f.told {
+		f.told = f.onDisk
+		f.send(out, Durable, mark{number: f.number, pos: f.onDisk}.append(nil))
 	}
 }

@@ -27,6 +27,10 @@
 // nothing to the present one. A primary that gives a subscription up says
 // NotPrimary, and the replica asks again.
 //
+// An Ack says that a replica has applied and journaled all up to a position, so
+// that the end of its process doesn't lose it. Durable says the same of its disk;
+// it comes later, as the replica's journal is synced.
+//
 // A snapshot is taken while the database changes, so the entries made
 // meanwhile are sent after it, and the replica leaves out what a key already
 // contains (see package keyspace). It serves nobody before it is live.
@@ -53,6 +57,7 @@ const (
 	NotPrimary    = 10 // the asked node is not, or not yet, the primary; or must be asked again
 	Publish       = 11 // a message for subscribers; see package session
 	SnapshotAhead = 12 // a snapshot will be sent
+	Durable       = 13 // position: all up to it is on the replica's disk; a primary of before doesn't look at it
 )
 
 // errFrame is a payload that can't be read.

@@ -197,7 +197,7 @@ func (s *Session) WaitReplicas(replicas int, timeout time.Duration, out *resp.Wr
 	s.wait = t.waitReplicas(pos, replicas, timeout, func(n int) {
 		w := resp.Writer{Proto: s.out.Proto}
 		w.Int(int64(n))
-		s.Served(w.Buf)
+		s.served(w.Buf)
 	})
 	return engine.ErrElsewhere
 }

@@ -27,6 +27,12 @@ type Conn interface {
 	// Send queues b, which it copies, for the client. It is for what comes
 	// outside of Take.
 	Send(b []byte)
+	// Queued is how many bytes are queued, those included that have left in
+	// part. Replace drops what is queued behind the first from and queues b.
+	Queued() int
+	Replace(from int, b []byte)
+	Cork()
+	Uncork()
 	Expect(n int)
 	Pause()
 	Hold()
@@ -44,6 +50,14 @@ func (c loopClock) After(d time.Duration, fn func()) Timer { return c.Loop.After
 
 // loopConn is a connection on a loop.
 type loopConn struct{ *loop.Conn }
+
+func (c loopConn) Queued() int { return len(c.Out) }
+
+func (c loopConn) Replace(from int, b []byte) {
+	c.Prepare()
+	c.Out = append(c.Out[:min(from, len(c.Out))], b...)
+	c.Flush()
+}
 
 func (c loopConn) Send(b []byte) {
 	c.Prepare()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,7 +135,15 @@ func (t *Tenant) infoPersistence(w *infoWriter) {
 	w.put("async_loading", 0)
 	w.put("aof_enabled", 1)
 	w.put("aof_rewrite_in_progress", 0)
-	w.put("aof_last_write_status", "ok")
+	status := "ok"
+	if err := t.Engine.LogErr(); err != nil {
+		status = "err"
+		w.put("aof_last_write_error", engine.Trouble(err))
+	}
+	w.put("aof_last_write_status", status)
+	w.put("durability", t.durable.policy)
+	w.put("all_on_disk", btoi(t.Unsynced() == 0))
+	w.put("waiting_for_disk", len(t.durable.corked)+len(t.durable.waits))
 }
 
 func (t *Tenant) infoStats(w *infoWriter) {
@@ -253,12 +262,13 @@ func btoi(b bool) int {
 // look at, truthfully.
 func (t *Tenant) Config() iter.Seq2[string, string] {
 	params := [][2]string{
-		{"appendfsync", "everysec"},
+		{"appendfsync", string(t.durable.policy)},
 		{"appendonly", "yes"},
 		{"databases", fmt.Sprint(keyspace.Databases)},
 		{"maxclients", fmt.Sprint(cmp.Or(t.record.Limits.Connections, 10000))},
 		{"maxmemory", fmt.Sprint(t.record.Limits.DataBytes)},
 		{"maxmemory-policy", t.evictionPolicy()},
+		{"maxmemory-samples", fmt.Sprint(t.Engine.Samples())},
 		{"notify-keyspace-events", ""},
 		{"proto-max-bulk-len", "536870912"},
 		{"save", ""},
@@ -282,8 +292,18 @@ func (t *Tenant) Config() iter.Seq2[string, string] {
 	}
 }
 
-// SetConfig refuses: what a tenant may change is changed through its plan.
-func (t *Tenant) SetConfig(name, _ string) error {
+// SetConfig refuses: what a tenant may change is changed through its plan. But
+// how hard this copy tries to follow the eviction policy can be set, until it
+// starts anew.
+func (t *Tenant) SetConfig(name, value string) error {
+	if strings.EqualFold(name, "maxmemory-samples") {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > eviction.MaxSamples {
+			return command.ConfigFailed(name, fmt.Sprintf("argument must be between 1 and %d inclusive", eviction.MaxSamples))
+		}
+		t.Engine.SetSamples(n)
+		return nil
+	}
 	for known := range t.Config() {
 		if strings.EqualFold(name, known) {
 			return command.ConfigFailed(name, "it belongs to the plan; see vecino redis update")

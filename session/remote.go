@@ -50,6 +50,8 @@ type remote struct {
 	parked *engine.Parked
 	wait   *replicaWait
 	timer  Timer
+
+	waitDisk *durableWait
 }
 
 type answered struct {
@@ -264,6 +266,10 @@ func (rm *remote) unpark() {
 	if rm.wait != nil {
 		rm.tenant.cancelWait(rm.wait)
 		rm.wait = nil
+	}
+	if rm.waitDisk != nil {
+		rm.tenant.cancelDurable(rm.waitDisk)
+		rm.waitDisk = nil
 	}
 	if rm.parked != nil {
 		rm.tenant.Engine.Unpark(rm.parked)

@@ -18,6 +18,7 @@ import (
 
 	"vecino/command"
 	"vecino/engine"
+	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/loop"
 	"vecino/pubsub"
@@ -56,6 +57,14 @@ type Session struct {
 	parked *engine.Parked
 	wait   *replicaWait
 	timer  Timer
+
+	// What may not leave before it is on disk; see durable.go.
+	waitDisk *durableWait
+	wrote    bool // stands in durable.writers
+	corked   bool
+	gone     bool
+	keep     int // bytes of what is queued that are not about its writes
+	corkedTo journal.Offset
 
 	// On a replica.
 	track    Tracker
@@ -141,6 +150,7 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	t, conn := s.tenant, s.conn
 	t.Engine.Lock()
 	s.out.Buf, s.inData = out, true
+	queued, tail := len(out), t.Engine.Tail()
 	now := t.Now()
 	s.active = now
 	t.quota.meter.fill(now)
@@ -163,6 +173,9 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	}
 	out = s.out.Buf
 	s.out.Buf, s.inData = nil, false
+	if t.Engine.Tail() != tail {
+		t.wrote(s, queued)
+	}
 	t.quota.meter.ended(s)
 	t.Engine.Unlock()
 	t.markDirty()
@@ -337,8 +350,19 @@ func (s *Session) run(row *command.Row, argv [][]byte, now int64, out *resp.Writ
 	}
 }
 
-// Served is the reply of the command that this connection waited for.
+// Served is the reply of the command that this connection waited for, which has
+// been carried out by now.
 func (s *Session) Served(reply []byte) {
+	queued := len(s.out.Buf)
+	if !s.inData {
+		queued = s.conn.Queued()
+	}
+	s.tenant.wrote(s, queued)
+	s.served(reply)
+}
+
+// served is Served where nothing was changed.
+func (s *Session) served(reply []byte) {
 	s.write(reply)
 	s.unpark()
 }
@@ -352,6 +376,10 @@ func (s *Session) unpark() {
 	if s.wait != nil {
 		s.tenant.cancelWait(s.wait)
 		s.wait = nil
+	}
+	if s.waitDisk != nil {
+		s.tenant.cancelDurable(s.waitDisk)
+		s.waitDisk = nil
 	}
 	if s.parked != nil {
 		s.tenant.Engine.Unpark(s.parked)
@@ -370,7 +398,7 @@ func (s *Session) timeout() {
 	}
 	out := resp.Writer{Proto: s.out.Proto}
 	s.parked.TimedOut(&out)
-	s.Served(out.Buf)
+	s.served(out.Buf)
 }
 
 // write appends to what is sent to the client, at any time.
@@ -420,6 +448,7 @@ func (s *Session) Closed(_ *loop.Conn, _ error) {
 	t := s.tenant
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
+	s.gone = true
 	delete(t.sessions, s.id)
 	t.quota.meter.leave(s)
 	s.listener.Close()

@@ -44,6 +44,8 @@ type Host interface {
 	// Replaced says that the content was replaced by a snapshot. Until a
 	// checkpoint holds it, the journal alone can't bring it back.
 	Replaced(t *Tenant)
+	// SyncSoon asks for the journal to be synced now, not in its time.
+	SyncSoon(t *Tenant)
 	// Changed says that the state of a copy changed (it became live, say).
 	Changed(t *Tenant)
 	// NodeInfo is what INFO shows of the node to every tenant.
@@ -96,6 +98,7 @@ type Tenant struct {
 	replies  []remoteReply // to be sent when the journal has been committed
 	waits    []*replicaWait
 
+	durable  durable
 	dirty    bool
 	quota    quota
 	counters Counters
@@ -122,6 +125,8 @@ func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catal
 	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, Sizes: replication.DefaultSizes, started: clock.Now(), scratch: scratch, complete: complete}
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
+	t.follower.Durable(db.Position(), nil) // what was recovered is on disk
+	t.durable.policy = rec.Durability.OrDefault()
 	t.record = rec
 	t.quota.setLimits(rec.Limits, t)
 	t.hub.OnChange = t.tellInterest
@@ -174,6 +179,7 @@ func (t *Tenant) Lag() int64 {
 // Update takes a new record from the catalog.
 func (t *Tenant) Update(rec catalog.Database) {
 	t.record = rec
+	t.durable.policy = rec.Durability.OrDefault()
 	t.quota.setLimits(rec.Limits, t)
 	t.Engine.Lock()
 	t.Engine.SetLimits(rec.Limits, eviction.Of(rec.Eviction, rec.Policy))
@@ -241,10 +247,14 @@ func (t *Tenant) becomeReplica() {
 	for _, rm := range t.remotesOf("") {
 		rm.refuse()
 	}
-	t.feed.Close(t.Host)
+	for _, w := range slices.Clone(t.durable.waits) {
+		t.endDurable(w)
+	}
+	t.feed.Close(outbox{t})
 	t.Engine.SetSink(nil)
 	t.feed = nil
 	t.follower = replication.NewFollower(t.record.ID, &t.replica, true, catalog.Position{})
+	t.markDurable()
 }
 
 // markDirty asks for Flush at the end of this batch.
@@ -258,9 +268,11 @@ func (t *Tenant) markDirty() {
 // Flush sends what this batch made to other nodes. The journal holds it.
 func (t *Tenant) Flush() {
 	t.dirty = false
+	t.cork()
 	if t.feed != nil {
-		t.feed.Flush(t.Host)
+		t.feed.Flush(outbox{t})
 	} else {
+		t.markDurable()
 		wasReady := t.follower.Ready()
 		t.follower.Flush(t.Host)
 		if t.follower.Ready() != wasReady {
@@ -269,7 +281,7 @@ func (t *Tenant) Flush() {
 	}
 	for i := range t.replies {
 		r := &t.replies[i]
-		t.Host.Send(r.node, link.Live, frame(reply, t.record.ID, r.payload))
+		outbox{t}.Send(r.node, link.Live, frame(reply, t.record.ID, r.payload))
 		r.payload = nil
 	}
 	t.replies = t.replies[:0]
@@ -304,6 +316,7 @@ func (t *Tenant) LinkDown(node string) {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	delete(t.elsewhere, node)
+	t.dropHeld(node)
 	for _, rm := range t.remotesOf(node) {
 		rm.interrupt()
 	}
@@ -329,7 +342,7 @@ func (t *Tenant) Tick() {
 	t.forgetRemotes(now)
 	t.quota.meter.tick(now)
 	if t.feed == nil {
-		if _, up := t.Host.Up(t.follower.Primary()); up {
+		if _, up := t.Host.Up(t.follower.Primary()); up && t.Engine.LogErr() == nil {
 			t.follower.Tick(now, t.Host)
 		}
 		return
@@ -350,8 +363,13 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 		err = t.subscribe(node, payload)
 	case replication.Ack:
 		if t.feed != nil {
-			err = t.feed.Acked(node, payload, t.Host)
+			err = t.feed.Acked(node, payload, outbox{t})
 			t.checkWaits()
+		}
+	case replication.Durable:
+		if t.feed != nil {
+			err = t.feed.HasDurable(node, payload)
+			t.checkDurable()
 		}
 	case replication.Unsubscribe:
 		if t.feed != nil {
@@ -371,6 +389,11 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 		}
 	default:
 		if t.feed == nil && node == t.follower.Primary() {
+			if kind == replication.Entries && t.Engine.LogErr() != nil {
+				// What can't be journaled would only gather in memory. It asks again.
+				t.follower.Suspend(t.Now())
+				return
+			}
 			ready := t.follower.Ready()
 			err = t.follower.Frame(kind, payload, t.Now(), t.Host)
 			if t.follower.Ready() != ready {
@@ -391,13 +414,13 @@ func (t *Tenant) subscribe(node string, payload []byte) error {
 		return nil
 	}
 	feed := t.feed
-	snapshot, err := feed.Subscribe(node, payload, t.Host)
+	snapshot, err := feed.Subscribe(node, payload, outbox{t})
 	if err != nil || snapshot == nil {
 		return err
 	}
 	t.Host.SendSnapshot(t, node, snapshot, func(sent bool) {
 		if t.feed == feed {
-			feed.SnapshotSent(node, snapshot, sent, t.Host)
+			feed.SnapshotSent(node, snapshot, sent, outbox{t})
 		}
 	})
 	return nil
@@ -457,13 +480,19 @@ func (t *Tenant) after(ms int64, fn func()) Timer {
 	return t.Clock.After(time.Duration(ms)*time.Millisecond, fn)
 }
 
-// Fail says that the journal could not be written. Connections here are closed,
-// and what hasn't left yet never does. What goes to other nodes waits: Flush is
-// called when the journal has taken all, and if it never does, the link breaks
-// with this process.
-func (t *Tenant) Fail() {
+// Fail says that the journal could not be written. Whoever wrote in this batch
+// is told, in place of their replies, and disconnected; those who only read are
+// not concerned. What goes to other nodes waits: Flush is called when the journal
+// has taken all, and if it never does, the link breaks with this process.
+func (t *Tenant) Fail(err error) {
 	t.dirty = false
-	t.disconnect()
+	d := &t.durable
+	for i, s := range d.writers {
+		d.writers[i] = nil
+		s.wrote = false
+		s.fail(err)
+	}
+	d.writers = d.writers[:0]
 }
 
 func (t *Tenant) disconnect() {
@@ -482,7 +511,7 @@ func (t *Tenant) Close() {
 		t.dropRemote(rm)
 	}
 	if t.feed != nil {
-		t.feed.Close(t.Host)
+		t.feed.Close(outbox{t})
 	} else {
 		t.follower.Follow("", false, t.Now(), t.Host)
 	}
@@ -504,6 +533,7 @@ func (c *replicaCopy) Apply(e *journal.Entry, raw []byte, newer bool) error {
 
 func (c *replicaCopy) Install(pos catalog.Position, hash uint64, clock int64) error {
 	c.into = c.tenant.Engine.Install(pos, hash, clock)
+	c.tenant.durable.loose, c.tenant.durable.mark = true, 0
 	return nil
 }
 

@@ -37,6 +37,7 @@ type conn struct {
 	in     []byte
 	out    []byte
 	paused bool
+	corked bool
 	marked bool
 	ending bool // closes when out has left
 	closed bool // on the server's side
@@ -57,6 +58,7 @@ type receiver interface {
 
 // Send and what follows make it a session.Conn.
 func (c *conn) Send(b []byte)        { c.out = append(c.out, b...); c.mark() }
+func (c *conn) Queued() int          { return len(c.out) }
 func (c *conn) Expect(n int)         { c.need = n }
 func (c *conn) Pause()               { c.paused = true }
 func (c *conn) Hold()                { c.paused = true }
@@ -65,6 +67,22 @@ func (c *conn) CloseAfterFlush()     { c.ending = true; c.mark() }
 func (c *conn) Peer() netip.AddrPort { return netip.AddrPortFrom(here, 40000+c.port) }
 func (c *conn) Local() netip.AddrPort {
 	return netip.AddrPortFrom(here, 6379)
+}
+
+func (c *conn) Replace(from int, b []byte) {
+	c.out = append(c.out[:min(from, len(c.out))], b...)
+	c.mark()
+}
+
+// Cork and Uncork are as in package loop.
+func (c *conn) Cork() { c.corked = true }
+
+func (c *conn) Uncork() {
+	if c.corked {
+		c.corked = false
+		c.mark()
+		c.proc.post(c.offer)
+	}
 }
 
 func (c *conn) Resume() {
@@ -84,7 +102,7 @@ func (c *conn) mark() {
 
 // offer gives the session what came.
 func (c *conn) offer() {
-	if c.paused || c.closed || c.ending || len(c.in) == 0 || len(c.in) < c.need {
+	if c.paused || c.corked || c.closed || c.ending || len(c.in) == 0 || len(c.in) < c.need {
 		return
 	}
 	c.need = 0
@@ -98,6 +116,9 @@ func (c *conn) offer() {
 
 // flush ends a batch for the connection.
 func (c *conn) flush() {
+	if c.corked && !c.closed {
+		return
+	}
 	if len(c.out) > 0 && !c.closed {
 		b := c.out
 		c.out = nil

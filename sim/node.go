@@ -68,6 +68,7 @@ type process struct {
 	tenant  *session.Tenant
 	scratch session.Scratch
 	dirty   bool
+	syncing bool // the disk is at it
 	links   map[string]*incarnation
 	lagged  []laggedFrame
 	conns   []*conn // with something to send, or that close, in this batch
@@ -270,10 +271,11 @@ func (p *process) finish() (killed bool) {
 		p.dirty = err != nil
 		switch {
 		case p.tenant == nil:
-		case err != nil:
-			p.tenant.Fail()
+		case err != nil && len(p.log) > 0:
+			p.tenant.Fail(err)
 		default:
 			p.tenant.Flush()
+			p.sync()
 		}
 		if p.doomed == beforeReplies || p.doomed == amidFlush {
 			p.die()
@@ -398,6 +400,26 @@ func (p *process) commit() error {
 	}
 	return nil
 }
+
+// sync has what was committed on disk after a while. That a power cut loses what
+// isn't is for the tests of package journal.
+func (p *process) sync() {
+	off := p.machine.tail
+	if p.syncing || p.tenant.Unsynced() == 0 {
+		return
+	}
+	p.syncing = true
+	p.after(p.w.between(100, 20*ms), func() {
+		p.syncing = false
+		if p.tenant != nil {
+			p.tenant.Synced(off)
+			p.sync()
+		}
+	})
+}
+
+// SyncSoon is as soon as it ever is.
+func (p *process) SyncSoon(*session.Tenant) {}
 
 // What follows makes a process the session.Host of its tenant.
 

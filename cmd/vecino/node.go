@@ -82,6 +82,7 @@ any Redis tool can be pointed at it:
 	f.BoolVar(&cfg.World, "world", false, "take simulated distances from PUT /world on the admin address")
 	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
 	f.BoolVar(&cfg.Standalone, "standalone", false, "serve one database to plain connections")
+	f.StringVar(&cfg.Durability, "durability", "", "with --standalone: when a write is on disk: no, everysec (default) or always")
 	f.StringVar(&cfg.Password, "password", "", "with --standalone: the database's password")
 	f.Int64Var(&cfg.Limits.DataBytes, "max-data-bytes", 0, "with --standalone: how much data the database may hold (default: any)")
 	f.Int64Var(&cfg.Limits.Connections, "max-clients", 0, "with --standalone: how many clients may be connected (default: any)")
