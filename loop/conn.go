@@ -1,11 +1,13 @@
 package loop
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Errors that a connection can be closed with.
@@ -43,27 +45,35 @@ type Conn struct {
 	peer    netip.AddrPort
 	loop    atomic.Pointer[Loop] // changed on the loop's own thread only
 	slot    int                  // in the loop's connSet
+	owner   *Owner               // of that loop; changed outside of its calls only
 
+	// For the loop, also while the owner is away.
+	seen    readiness // what the poller has told and hasn't been dealt with
+	turn    uint64    // the last batch in which it was served
+	queued  bool      // is in the owner's queue, or in later
+	writing bool      // is in Owner.out
+	dirty   bool      // is in Loop.dirty
+
+	// For the owner.
 	in    []byte // received and not used, in inBuf
 	inBuf []byte // what in is part of
 	need  int    // as told by Expect
 	sent  int    // how much of Out has gone
+	safe  int    // how much of it may go
 	usual uint8  // size class of the buffer that it last needed for Out
 
 	state   state
-	err     error // why it closes
-	target  *Loop // where it moves
+	err     error  // why it closes
+	target  *Loop  // where it moves
+	toOwner *Owner // and to whom
 	pausing pausing
 
-	dirty      bool // is in Loop.dirty
-	inAgain    bool // is in Loop.again
+	offered    bool // what is in in is to be offered
 	blocked    bool // the kernel takes no more; told when it does
 	throttled  bool // not read because its client doesn't read
 	finished   bool // the peer sends no more, and the end of what it sent has been seen
 	corked     bool // what is in Out stays there
 	flushFirst bool // close when all is sent
-	deaf       bool // the poller is to be silent about input
-	awaited    bool // the poller is to tell when the kernel takes more
 }
 
 type state uint8
@@ -87,21 +97,72 @@ const (
 // should then use Post, as the answer may be old.
 func (c *Conn) Loop() *Loop { return c.loop.Load() }
 
-// Post is Loop.Post on the loop that the connection is on when fn runs,
-// wherever it moves in between. Any goroutine may call it. fn also runs when the connection
-// has been closed; Closed tells. It returns false when the loop is closed.
+// Post has fn called in a turn of the connection's owner, on the loop that the
+// connection is on by then, wherever it moves in between. Any goroutine may call it. fn also runs
+// when the connection has been closed; Closed tells. It returns false when the loop is closed.
 func (c *Conn) Post(fn func()) bool {
+	return c.post(func() {
+		if c.owner == c.owner.loop.common {
+			fn()
+			return
+		}
+		c.owner.push(item{fn: fn})
+	})
+}
+
+// post is Loop.Post on the loop that the connection is on by then.
+func (c *Conn) post(fn func()) bool {
 	l := c.loop.Load()
 	return l.Post(func() {
 		// On l's thread. If c is elsewhere by now, it was sent there before, so
 		// a letter to the same place arrives after it.
 		if c.loop.Load() != l {
-			c.Post(fn)
+			c.post(fn)
 			return
 		}
 		fn()
 	})
 }
+
+// Owner is whose the connection is; what Loop.NewOwner hasn't made is the
+// loop's own.
+func (c *Conn) Owner() *Owner { return c.owner }
+
+// SetOwner gives the connection to an owner on its loop. From then on it and
+// its handler are for the owner's turns only. It is not for an owner's calls: who has a connection
+// keeps it until it moves.
+func (c *Conn) SetOwner(o *Owner) {
+	queued, writing := c.queued, c.writing
+	c.owner.forget(c)
+	c.owner = o
+	if queued {
+		c.enqueue()
+	}
+	if writing {
+		o.mayWrite(c)
+	}
+}
+
+// Scratch is what Options.Scratch made for the goroutine that now calls the
+// handler. It is for inside Data.
+func (c *Conn) Scratch() any {
+	if c.owner.calling {
+		return c.owner.runner.scratch
+	}
+	return c.loop.Load().runner.scratch
+}
+
+// TurnOver reports, inside Data, whether the owner has had its slice of time.
+// A handler that has a lot of input left then leaves it, with Again, so that others are served.
+func (c *Conn) TurnOver() bool {
+	if o := c.owner; o.calling {
+		return time.Since(o.runner.began) >= slice
+	}
+	return time.Since(c.loop.Load().runner.began) >= slice
+}
+
+// ask asks something of the loop, now or when the owner's call has ended.
+func (c *Conn) ask(what opKind) { c.owner.ask(op{kind: what, conn: c}) }
 
 // Peer is the address of the other end; not valid if it has none.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
@@ -129,9 +190,7 @@ func (c *Conn) InPending() int { return len(c.in) }
 // and all: a client that is gone waits for nothing.
 func (c *Conn) Pause() {
 	c.pausing = paused
-	if c.deaf {
-		c.watch() // of the peer's end it wants to hear
-	}
+	c.ask(opCheck) // the peer's end may be known
 }
 
 // Hold is Pause for what ends by itself and soon. A peer that has only
@@ -151,7 +210,6 @@ func (c *Conn) Resume() {
 	c.pausing = running
 	if c.state == open {
 		c.Again()
-		c.listen()
 	}
 }
 
@@ -172,21 +230,27 @@ func (c *Conn) Uncork() {
 		return
 	}
 	if c.OutPending() > 0 || c.flushFirst {
-		c.markDirty()
+		c.ask(opFlush)
 	}
 	if c.state == open {
 		c.Again()
-		c.listen()
 	}
 }
 
 // Again has the input that Data leaves offered again in the next batch, though no
 // more has come: for a handler that has had its share of this one.
-func (c *Conn) Again() {
-	if !c.inAgain {
-		c.inAgain = true
-		l := c.loop.Load()
-		l.again = append(l.again, c)
+func (c *Conn) Again() { c.ask(opAgain) }
+
+func (c *Conn) again() {
+	c.offered = true
+	c.enqueue()
+}
+
+// enqueue has the connection served in a turn of its owner.
+func (c *Conn) enqueue() {
+	if !c.queued {
+		c.queued = true
+		c.owner.push(item{conn: c})
 	}
 }
 
@@ -200,14 +264,22 @@ func (c *Conn) Expect(n int) { c.need = n }
 // inside Data.
 func (c *Conn) Prepare() {
 	if c.Out == nil {
-		c.Out = c.loop.Load().buffers.get(c.usual)
+		c.Out = c.buffers().get(c.usual)
 	}
+}
+
+// buffers is the pool of whoever may touch the connection now.
+func (c *Conn) buffers() *bufPool {
+	if c.owner.calling {
+		return &c.owner.runner.buffers
+	}
+	return &c.loop.Load().runner.buffers
 }
 
 // Flush has Out written at the end of the batch. Inside Data there is no need.
 func (c *Conn) Flush() {
 	if c.state < closing {
-		c.markDirty()
+		c.ask(opFlush)
 	}
 }
 
@@ -227,8 +299,20 @@ func (c *Conn) CloseAfterFlush() {
 func (c *Conn) Move(to *Loop) {
 	if l := c.loop.Load(); c.state == open && to != l {
 		c.state, c.target = moving, to
-		l.leaving = append(l.leaving, c)
+		c.ask(opLeave)
 	}
+}
+
+// GiveTo takes the connection to an owner, and to its loop if that is another.
+// Its input is offered there. As SetOwner it is not for an owner's calls.
+func (c *Conn) GiveTo(o *Owner) {
+	if o.loop == c.loop.Load() {
+		c.SetOwner(o)
+		c.Again()
+		return
+	}
+	c.toOwner = o
+	c.Move(o.loop)
 }
 
 func (c *Conn) markDirty() {
@@ -244,10 +328,11 @@ func (c *Conn) fail(err error) {
 	if c.state >= closing {
 		return
 	}
-	if l := c.loop.Load(); c.state != moving {
-		l.leaving = append(l.leaving, c)
-	}
+	leaves := c.state == moving
 	c.state, c.err = closing, err
+	if !leaves {
+		c.ask(opLeave)
+	}
 }
 
 // deafTo tells whether input is to stay where it is.
@@ -255,106 +340,173 @@ func (c *Conn) deafTo() bool {
 	return c.pausing != running || c.corked || c.throttled || c.flushFirst || c.finished
 }
 
-// readable handles input, or the peer's end. Pausing costs no system call if
-// no input comes meanwhile: only when some does, the poller is silenced.
-func (c *Conn) readable(what readiness) {
-	if c.deafTo() {
-		switch {
-		case what&broken != 0:
-			err := c.socket.broken()
-			if err == nil {
-				err = io.EOF
-			}
-			c.fail(err)
-		case what&peerDone != 0 && c.pausing == paused:
-			c.fail(io.EOF)
-		default:
-			c.deaf = true
-			c.watch()
-		}
-		return
+// serve offers the connection's input in its owner's turn, what is kept and
+// what has come. It returns false when the loop has been taken from the runner meanwhile.
+func (c *Conn) serve(r *runner) (mine bool) {
+	if c.state != open {
+		return true
 	}
-	if c.inAgain {
-		return // what is there comes first, even before the peer's end
+	if c.offered {
+		c.offered = false
+		if len(c.in) > 0 && len(c.in) >= c.need && !c.deafTo() && !c.data(r, c.in, false) {
+			return false
+		}
+	}
+	// What is there comes first, even before the peer's end.
+	if c.state == open && c.seen != 0 && !c.offered && !c.readable(r) {
+		return false
+	}
+	c.settled()
+	return true
+}
+
+// settled has the connection served again if there is more to do for it.
+func (c *Conn) settled() {
+	switch {
+	case c.state != open:
+	case c.deafTo():
+		if c.seen&broken != 0 || c.seen&peerDone != 0 && c.pausing == paused {
+			c.enqueue()
+		}
+	case c.offered || c.seen != 0:
+		c.enqueue()
+	}
+}
+
+// readable handles input, or the peer's end. While input is to stay where it
+// is, what the poller has told is remembered, and it won't tell it again.
+func (c *Conn) readable(r *runner) (mine bool) {
+	switch {
+	case !c.deafTo():
+	case c.seen&broken != 0:
+		err := c.socket.broken()
+		if err == nil {
+			err = io.EOF
+		}
+		c.fail(err)
+		return true
+	case c.seen&peerDone != 0 && c.pausing == paused:
+		c.finish()
+		return true
+	default:
+		return true
 	}
 	if c.in == nil {
-		c.readShared(nil)
-		return
+		return c.readShared(r, nil)
 	}
 	if max(len(c.in), c.need) <= stagedInput {
-		c.readShared(c.in)
-		return
+		return c.readShared(r, c.in)
 	}
-	c.readOwn()
+	return c.readOwn(r)
 }
 
 // readShared reads into the loop's buffer, behind a copy of what was left.
-func (c *Conn) readShared(left []byte) {
-	shared := c.loop.Load().shared
-	start := copy(shared, left)
-	n, ok := c.read(shared[start:])
-	if !ok {
-		return
+func (c *Conn) readShared(r *runner, left []byte) (mine bool) {
+	start := copy(r.shared, left)
+	n := c.read(r.shared[start:])
+	if n == 0 {
+		return true
 	}
-	in := shared[:start+n]
-	if len(in) >= c.need {
-		in = in[c.data(in):]
+	in := r.shared[:start+n]
+	if len(in) < c.need {
+		c.keep(in)
+		return true
 	}
-	c.keep(in)
+	return c.data(r, in, true)
 }
 
 // readOwn reads into the connection's own buffer, where a long command gathers.
-func (c *Conn) readOwn() {
+func (c *Conn) readOwn(r *runner) (mine bool) {
 	c.makeRoom()
 	start := len(c.in)
-	n, ok := c.read(c.in[start:min(cap(c.in), start+ownReadSize)])
-	if !ok {
-		return
+	n := c.read(c.in[start:min(cap(c.in), start+ownReadSize)])
+	if n == 0 {
+		return true
 	}
 	c.in = c.in[:start+n]
 	if len(c.in) > maxInput {
 		c.fail(ErrInputLimit)
-		return
+		return true
 	}
 	if len(c.in) >= c.need {
-		c.use(c.data(c.in))
+		return c.data(r, c.in, false)
 	}
+	return true
 }
 
-// read is one read from the socket; it sees to errors and the end.
-func (c *Conn) read(b []byte) (n int, ok bool) {
+// read is one read from the socket; it sees to errors and the end. When it
+// gets less than it has room for, nothing is left: the poller tells of more.
+func (c *Conn) read(b []byte) (n int) {
 	n, status, err := c.socket.read(b)
+	if n < len(b) && c.seen&(peerDone|broken) == 0 {
+		c.seen = 0
+	}
 	switch status {
 	case done:
-		return n, true
+		return n
+	case again:
+		c.seen = 0
 	case ended:
-		c.finished = true
-		if c.OutPending() == 0 {
-			c.fail(io.EOF)
-		} else {
-			c.flushFirst, c.err = true, io.EOF
-			c.deaf = true
-			c.watch()
-		}
+		c.finish()
 	case failed:
 		c.fail(err)
 	}
-	return 0, false
+	return 0
 }
 
-// data calls the handler and returns how much it used.
-func (c *Conn) data(in []byte) int {
+// finish is the end of what the peer sends. It still gets its replies.
+func (c *Conn) finish() {
+	c.finished = true
+	c.seen = 0
+	if c.OutPending() == 0 {
+		c.fail(io.EOF)
+	} else {
+		c.flushFirst, c.err = true, io.EOF
+		c.ask(opFlush)
+	}
+}
+
+// data gives the handler input, in the shared buffer or in the connection's
+// own. It returns false when the loop has been taken from the runner meanwhile.
+func (c *Conn) data(r *runner, in []byte, shared bool) (mine bool) {
 	if c.Out == nil {
-		c.Out = c.loop.Load().buffers.get(c.usual)
+		c.Out = r.buffers.get(c.usual)
 	}
 	c.need = 0
+	l, o := r.loop, c.owner
+	if o == l.common {
+		used := c.handler.Data(c, in)
+		c.used(in, used, shared)
+		return true
+	}
+	call := l.enter(r, o)
 	used := c.handler.Data(c, in)
+	if !l.exit(call) {
+		l.Post(func() {
+			o.home(func() {
+				c.used(in, used, shared)
+				c.settled()
+			})
+		})
+		return false
+	}
+	o.settle()
+	c.used(in, used, shared)
+	return true
+}
+
+// used ends data.
+func (c *Conn) used(in []byte, used int, shared bool) {
 	if c.OutPending() > 0 {
 		c.markDirty()
 	} else {
 		c.releaseOut()
 	}
-	return used
+	if shared {
+		c.keep(in[used:])
+	} else {
+		c.use(used)
+	}
 }
 
 // keep puts away what is left in the shared buffer.
@@ -363,10 +515,9 @@ func (c *Conn) keep(rest []byte) {
 		c.releaseIn()
 		return
 	}
-	l := c.loop.Load()
 	if room := c.roomFor(len(rest)); room > cap(c.inBuf) || room < cap(c.inBuf)/4 {
 		c.releaseIn()
-		c.inBuf = l.buffers.getFor(room)
+		c.inBuf = c.buffers().getFor(room)
 	}
 	c.in = c.inBuf[:copy(c.inBuf[:len(rest)], rest)]
 }
@@ -405,21 +556,11 @@ func (c *Conn) makeRoom() {
 
 // rehouse moves the kept input to a buffer of another size.
 func (c *Conn) rehouse(room int) {
-	buffers := &c.loop.Load().buffers
+	buffers := c.buffers()
 	fitting := buffers.getFor(room)
 	c.in = fitting[:copy(fitting[:len(c.in)], c.in)]
 	buffers.putMapped(c.inBuf)
 	c.inBuf = fitting
-}
-
-// offer gives the handler the input that was kept.
-func (c *Conn) offer() {
-	if c.state != open || c.deafTo() {
-		return
-	}
-	if len(c.in) > 0 && len(c.in) >= c.need {
-		c.use(c.data(c.in))
-	}
 }
 
 // write sends what is to be sent, and judges the client by what is left.
@@ -431,31 +572,31 @@ func (c *Conn) write() {
 		c.judge()
 		return
 	}
-	if c.OutPending() > 0 {
-		n, status, err := c.socket.write(c.Out[c.sent:])
+	c.safe = min(c.safe, len(c.Out)) // what was corked may have been taken back
+	if c.safe > c.sent {
+		n, status, err := c.socket.write(c.Out[c.sent:c.safe])
 		if status == failed {
 			c.fail(err)
 			return
 		}
 		c.sent += n
-		if c.OutPending() > 0 {
+		if c.sent < c.safe {
 			c.blocked = true
-			c.watch()
 			if c.sent > len(c.Out)/2 {
 				c.Out = c.Out[:copy(c.Out, c.Out[c.sent:])]
+				c.safe -= c.sent
 				c.sent = 0
 			}
-			c.judge()
-			return
 		}
+	}
+	if c.OutPending() > 0 {
+		c.judge()
+		return
 	}
 	c.usual = classOf(c.sent)
 	c.releaseOut()
-	if c.awaited {
-		c.watch()
-	}
 	if c.flushFirst && c.state == open {
-		c.socket.drain(c.loop.Load().shared)
+		c.socket.drain(c.loop.Load().runner.shared)
 		c.fail(c.err)
 		return
 	}
@@ -475,48 +616,21 @@ func (c *Conn) judge() {
 		c.throttled = false
 		if c.state == open {
 			c.Again()
-			c.listen()
 		}
-	}
-}
-
-// watch tells the poller what the connection now wants to hear of.
-func (c *Conn) watch() {
-	what := canRead | peerDone
-	if c.deaf {
-		what = 0
-		if c.pausing == paused {
-			what = peerDone
-		}
-	}
-	c.awaited = c.blocked
-	if c.blocked {
-		what |= canWrite
-	}
-	if err := c.loop.Load().poller.watch(c, what); err != nil {
-		c.fail(err)
-	}
-}
-
-// listen hears of input again.
-func (c *Conn) listen() {
-	if c.deaf && !c.deafTo() {
-		c.deaf = false
-		c.watch()
 	}
 }
 
 func (c *Conn) releaseIn() {
 	if c.inBuf != nil {
-		c.loop.Load().buffers.putMapped(c.inBuf)
+		c.buffers().putMapped(c.inBuf)
 		c.in, c.inBuf = nil, nil
 	}
 }
 
 func (c *Conn) releaseOut() {
 	if c.Out != nil {
-		c.loop.Load().buffers.put(c.Out)
-		c.Out, c.sent = nil, 0
+		c.buffers().put(c.Out)
+		c.Out, c.sent, c.safe = nil, 0, 0
 	}
 }
 
@@ -528,7 +642,12 @@ func (c *Conn) end() {
 	l.forget(c)
 	c.releaseIn()
 	c.releaseOut()
-	c.handler.Closed(c, c.err)
+	c.owner.forget(c)
+	if c.owner == l.common {
+		c.handler.Closed(c, c.err)
+		return
+	}
+	c.owner.push(item{conn: c, closed: true})
 }
 
 // depart sends the connection to its new loop.
@@ -541,31 +660,25 @@ func (c *Conn) depart() {
 	}
 	from.forget(c)
 	// Whoever still has it in a list would touch what is another thread's.
-	if c.inAgain {
-		from.again = slices.DeleteFunc(from.again, func(other *Conn) bool { return other == c })
-		c.inAgain = false
-	}
+	c.owner.forget(c)
 	if c.dirty {
 		from.dirty = slices.DeleteFunc(from.dirty, func(other *Conn) bool { return other == c })
 		c.dirty = false
 	}
-	if !to.Post(func() { c.arrive(to) }) {
+	// Whoever reads the new loop from here on posts behind this letter.
+	if !to.post(func() { c.arrive(to) }, func() { c.loop.Store(to) }) {
 		from.know(c)
 		c.state, c.err = closing, ErrClosed
 		c.end()
-		return
 	}
-	// After the letter, so that whoever reads the new loop here posts behind it.
-	// If c has already been there and gone on, this is too late and does nothing.
-	c.loop.CompareAndSwap(from, to)
 }
 
 // arrive is the other half of depart, on the new loop's thread.
 func (c *Conn) arrive(l *Loop) {
-	c.loop.Store(l)
 	c.state, c.target = open, nil
-	c.blocked, c.awaited, c.deaf = false, false, false
-	if err := l.enter(c); err != nil {
+	c.owner, c.toOwner = cmp.Or(c.toOwner, l.common), nil
+	c.blocked, c.seen = false, 0
+	if err := l.admit(c); err != nil {
 		l.know(c)
 		c.fail(err)
 		return

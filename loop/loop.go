@@ -10,8 +10,10 @@
 //
 //	wait until sockets are ready, the mailbox has mail or a timer is due
 //	│
-//	├─ each ready socket: one read into a buffer that all connections share, Handler.Data
-//	├─ the mailbox, then the timers, then connections to be offered their input again
+//	├─ the mailbox, then the timers
+//	├─ each owner in turn, for a slice of time:
+//	│    its ready sockets: one read into a buffer that all connections share, Handler.Data
+//	│    its letters and timers
 //	├─ Options.BeforeFlush, once: what must be safe before a client hears of it
 //	├─ each connection with replies: one write of them all
 //	└─ closings and moves
@@ -20,6 +22,11 @@
 // by as many commands as came together, and a loop that has little to do answers at
 // once. A connection owns memory only for an incomplete command and for replies
 // that its client doesn't take; an idle one holds none.
+//
+// Connections belong to Owners, databases as a rule. Between slices the sockets are
+// looked at again, so whoever asks for little is served soon, however much
+// another asks for; and a call that doesn't end has the loop go on without its owner. See
+// Owner, and watchdog.go.
 //
 // Except where it says otherwise, everything here is for the loop's own
 // thread: inside Handler's methods, BeforeFlush, timers and posted functions.
@@ -35,6 +42,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +72,10 @@ type Options struct {
 	// appends itself are written too.
 	BeforeFlush func(l *Loop)
 
+	// Scratch, if set, makes what Conn.Scratch returns: memory for the calls of
+	// a loop. There is one for each goroutine that calls handlers.
+	Scratch func() any
+
 	// AcceptError, if set, is told when a listener can't accept for want of
 	// file descriptors or memory; it tries again after a while.
 	AcceptError func(err error)
@@ -77,6 +89,19 @@ const (
 	softOutput    = 1 << 20   // with more unsent output a connection isn't read
 	resumedOutput = softOutput / 2
 	batchSize     = 512 // sockets in a batch
+
+	// slice is how long an owner is served before the sockets are looked at
+	// again. Shorter is fairer; looking costs a third of a microsecond.
+	slice = 100 * time.Microsecond
+	// patience is how long a batch goes on that serves several owners before
+	// their replies are sent.
+	patience = 2 * slice
+	// unhurried is how much work may be done before the clock is read, in
+	// units of about a microsecond; see Loop.spend.
+	unhurried = 24
+	// lightest is the least that a call counts for, so that calls which have become
+	// heavy are soon noticed.
+	lightest = 3
 )
 
 // A Loop is one event loop. Its methods are for its own thread, except Post, Add,
@@ -84,17 +109,28 @@ const (
 type Loop struct {
 	options Options
 	poller  poller
-	shared  []byte  // what is read goes here first
-	buffers bufPool // for what connections keep
+	runner  *runner // who drives it
+	common  *Owner  // of connections that have no other; its calls can't be taken over from
 	conns   connSet // all that are on this loop
 	now     time.Time
 	timers  timerHeap
 	count   atomic.Int64
 
-	dirty    []*Conn // have replies to write at the end of the batch
-	again    []*Conn // to be offered their input in this batch, or if found empty, the next
-	spare    []*Conn // the other array of again
-	leaving  []*Conn // to be closed or moved at the end of the batch
+	batch    uint64       // the number of the batch
+	turns    fifo[*Owner] // have something to be done
+	held     []*Owner     // have connections in later
+	writers  []*Owner     // have replies that may be written
+	dirty    []*Conn      // have replies to write at the end of the batch
+	leaving  []*Conn      // to be closed or moved at the end of the batch
+	served   int          // connections, in this batch
+	units    int          // of work since the clock was read
+	looked   time.Time    // when the sockets were last looked at
+	calls    int          // the same
+	lastLook uint32       // of the watchdog, when the clock was read
+	missing  int          // owners that aren't here
+	ending   bool
+
+	watched  watched
 	sleeping atomic.Bool
 	waking   atomic.Int32
 
@@ -110,22 +146,47 @@ type Loop struct {
 		sync.Mutex
 		running bool
 		asked   atomic.Bool
+		err     error         // of the system; read after over
+		over    chan struct{} // closed when the loop has ended
 		ended   chan struct{} // closed when Run has returned, or never will run
 	}
+	runners  sync.WaitGroup
 	portable sync.WaitGroup // goroutines of listeners and of the portable poller
 }
 
 // New makes a loop. Run it, or Close it.
 func New(options Options) (*Loop, error) {
-	l := &Loop{options: options, shared: make([]byte, readSize), now: time.Now()}
-	l.stop.ended = make(chan struct{})
+	l := &Loop{options: options, now: time.Now()}
+	l.runner = l.newRunner()
+	l.common = l.NewOwner(nil)
+	l.stop.over, l.stop.ended = make(chan struct{}), make(chan struct{})
 	if err := l.poller.open(); err != nil {
 		return nil, fmt.Errorf("make an event loop: %w", err)
 	}
 	return l, nil
 }
 
-// Run runs the loop on this goroutine, which it locks to its thread, until ctx
+// A runner is a goroutine that drives a loop, on a thread of its own, and the
+// memory that its calls use. It drives until the loop ends, or until the loop is taken from it;
+// then it ends the call that it is in, and itself.
+type runner struct {
+	loop    *Loop
+	shared  []byte    // what is read goes here first
+	buffers bufPool   // for what connections keep
+	scratch any       // of Options.Scratch
+	calls   uint64    // odd; see watched
+	began   time.Time // the turn
+}
+
+func (l *Loop) newRunner() *runner {
+	r := &runner{loop: l, shared: make([]byte, readSize), calls: 1}
+	if l.options.Scratch != nil {
+		r.scratch = l.options.Scratch()
+	}
+	return r
+}
+
+// Run runs the loop, on goroutines that are locked to their threads, until ctx
 // is done or Close is called. It then closes all connections and returns nil;
 // it returns an error when the system fails it, after doing the same.
 func (l *Loop) Run(ctx context.Context) error {
@@ -137,17 +198,38 @@ func (l *Loop) Run(ctx context.Context) error {
 	l.stop.running = true
 	l.stop.Unlock()
 	defer close(l.stop.ended)
-
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer context.AfterFunc(ctx, l.askToStop)()
 
+	guard.watch(l)
+	l.start(l.runner)
+	<-l.stop.over
+	l.runners.Wait()
+	guard.leave(l)
+	return l.stop.err
+}
+
+// start has a runner drive the loop.
+func (l *Loop) start(r *runner) {
+	l.runners.Go(func() {
+		// The thread ends with the goroutine: nobody else is to have it.
+		runtime.LockOSThread()
+		l.drive(r)
+	})
+}
+
+// drive goes round until the loop ends or another drives it.
+func (l *Loop) drive(r *runner) {
+	l.runner = r
 	var err error
 	for err == nil && !l.stop.asked.Load() {
-		err = l.batch()
+		mine := true
+		if mine, err = l.once(r); !mine {
+			return
+		}
 	}
-	l.end()
-	return err
+	l.stop.err = err
+	l.end(r)
+	close(l.stop.over)
 }
 
 // Close ends the loop and waits until Run has returned, all connections have
@@ -158,7 +240,7 @@ func (l *Loop) Close() {
 	l.askToStop()
 	l.stop.Unlock()
 	if !running && !asked {
-		l.end()
+		l.end(l.runner)
 		close(l.stop.ended)
 	}
 	<-l.stop.ended
@@ -170,41 +252,67 @@ func (l *Loop) askToStop() {
 }
 
 // end closes everything, and runs mail until there is none: posted functions
-// may carry connections that moved here, or waiters who must be told.
-func (l *Loop) end() {
+// may carry connections that moved here, or waiters who must be told. It waits for
+// owners that are away, and then closes theirs.
+func (l *Loop) end(r *runner) {
+	l.ending = true
 	for {
 		l.readMail()
+		l.newBatch()
+		l.takeTurns(r)
 		l.flush()
-		l.conns.each(func(c *Conn) { c.fail(ErrClosed) })
+		l.conns.each(func(c *Conn) {
+			if c.owner.state != away {
+				c.fail(ErrClosed)
+			}
+		})
 		l.leave()
+		if l.turns.len()+len(l.held)+len(l.leaving) > 0 {
+			continue
+		}
 		l.mailbox.Lock()
-		if len(l.mailbox.mail) == 0 {
+		if len(l.mailbox.mail) == 0 && l.missing == 0 {
 			l.mailbox.closed = true
 			l.mailbox.Unlock()
 			break
 		}
 		l.mailbox.Unlock()
+		l.awaitMail()
 	}
 	for l.waking.Load() > 0 {
 		runtime.Gosched()
 	}
 	l.poller.close()
 	l.portable.Wait()
-	l.buffers.close()
+	r.buffers.close()
 }
 
-// batch is once round.
-func (l *Loop) batch() error {
+// awaitMail waits for mail and nothing else.
+func (l *Loop) awaitMail() {
+	l.sleeping.Store(true)
+	if !l.mailbox.full.Load() {
+		if n, err := l.poller.wait(-1); err == nil {
+			l.poller.dispatch(l, n)
+		}
+	}
+	l.sleeping.Store(false)
+}
+
+// once is once round. It returns false when the loop has been taken from the
+// runner.
+func (l *Loop) once(r *runner) (mine bool, err error) {
 	n, err := l.poller.poll()
 	if err != nil {
-		return err
+		return true, err
 	}
 	if n == 0 && !l.due() {
 		if n, err = l.sleep(); err != nil {
-			return err
+			return true, err
 		}
 	}
 	l.now = time.Now()
+	l.looked = l.now
+	l.newBatch()
 	if n > 0 {
 		l.poller.dispatch(l, n)
 	}
@@ -214,19 +322,164 @@ func (l *Loop) batch() error {
 	if len(l.timers) > 0 {
 		l.timers.run(l.now)
 	}
-	if len(l.again) > 0 {
-		l.offerAgain()
+	if l.turns.len() > 0 && !l.takeTurns(r) {
+		return false, nil
 	}
 	l.flush()
 	if len(l.leaving) > 0 {
 		l.leave()
 	}
-	return nil
+	return true, nil
+}
+
+// newBatch lets connections be served that have had their share of the last.
+func (l *Loop) newBatch() {
+	l.batch++
+	l.served, l.units, l.calls = 0, 0, 0
+	for i, o := range l.held {
+		for _, c := range o.later {
+			o.queue.push(item{conn: c})
+		}
+		clear(o.later)
+		o.later = o.later[:0]
+		o.wake()
+		l.held[i] = nil
+	}
+	l.held = l.held[:0]
+}
+
+// takeTurns serves owners: each for a slice, and one that is alone until there is
+// nothing left to do for it, or enough for a batch.
+func (l *Loop) takeTurns(r *runner) (mine bool) {
+	start := l.now
+	var first *Owner
+	several := false
+	for l.turns.len() > 0 && l.served < batchSize {
+		if several && !l.ending && (l.turns.first().turn == l.batch || l.now.Sub(start) >= patience) {
+			break
+		}
+		o := l.turns.pop()
+		if o.owes >= slice && l.turns.len() > 0 {
+			o.owes -= slice
+			o.queued = false
+			o.wake()
+			continue
+		}
+		if first == nil {
+			first = o
+		}
+		several = several || o != first
+		o.turn = l.batch
+		if !l.serve(r, o) {
+			return false
+		}
+		o.queued = false
+		o.wake()
+		if l.turns.len() > 0 && l.now.Sub(l.looked) >= slice && !l.ending && l.look() {
+			break
+		}
+	}
+	return true
+}
+
+// look looks at the sockets once more, in the middle of a batch. It reports
+// true if the batch should end, because there is something else to do first.
+func (l *Loop) look() bool {
+	n, err := l.poller.poll()
+	if err != nil {
+		return true // the next poll will say so
+	}
+	l.looked = l.now
+	l.poller.dispatch(l, n)
+	return l.mailbox.full.Load() || l.timers.due(l.now)
+}
+
+// serve is a turn of an owner. It returns false when the loop has been taken
+// from the runner meanwhile.
+func (l *Loop) serve(r *runner, o *Owner) (mine bool) {
+	if o.ready != nil && !o.ready(o.note) {
+		o.state = out
+		l.missing++
+		return true
+	}
+	r.began = l.now
+	l.writeFor(o)
+	for over := len(o.out) > 0; !over && o.queue.len() > 0 && l.served < batchSize; over = l.over(r) {
+		i := o.queue.pop()
+		switch c := i.conn; {
+		case i.closed:
+			mine = l.call(r, o, func() { c.handler.Closed(c, c.err) })
+		case c != nil && c.turn == l.batch:
+			if len(o.later) == 0 {
+				l.held = append(l.held, o)
+			}
+			o.later = append(o.later, c)
+			mine = true
+		case c != nil:
+			c.turn, c.queued = l.batch, false
+			l.served++
+			mine = c.serve(r)
+		case i.timer != nil:
+			mine = i.timer.over || l.call(r, o, i.timer.fire)
+		default:
+			mine = l.call(r, o, i.fn)
+		}
+		if !mine {
+			return false
+		}
+		l.calls++
+		if took := l.spend(o.weight); took > 0 {
+			o.weight = max(lightest, min(int(took/time.Microsecond)/l.calls, unhurried))
+			l.calls = 0
+			if took > shortLook {
+				guard.alert.Store(alertFor)
+			}
+		}
+	}
+	if o.owes = max(0, o.owes+l.now.Sub(r.began)-slice); o.owes > 0 {
+		o.owes = min(o.owes, mostOwed)
+	}
+	return true
+}
+
+// over reports whether the turn has taken its slice.
+func (l *Loop) over(r *runner) bool { return l.now.Sub(r.began) >= slice && !l.ending }
+
+// mostOwed bounds for how many turns an owner pays that had too long a one.
+const mostOwed = 10 * slice
+
+// spend notes work of about so many microseconds. When enough has come
+// together, or the watchdog has looked meanwhile, it reads the clock, and returns how long all
+// that has taken.
+func (l *Loop) spend(units int) (took time.Duration) {
+	look := guard.looks.Load()
+	if l.units += units; l.units < unhurried && look == l.lastLook {
+		return 0
+	}
+	before := l.now
+	l.units, l.lastLook, l.now = 0, look, time.Now()
+	return l.now.Sub(before)
+}
+
+// call calls fn for an owner, so that the loop can be taken over meanwhile.
+func (l *Loop) call(r *runner, o *Owner, fn func()) (mine bool) {
+	if o == l.common {
+		fn()
+		return true
+	}
+	call := l.enter(r, o)
+	fn()
+	if !l.exit(call) {
+		l.Post(func() { o.home(nil) })
+		return false
+	}
+	o.settle()
+	return true
 }
 
 // due tells whether there is something to do without any socket being ready.
 func (l *Loop) due() bool {
-	return l.mailbox.full.Load() || len(l.again) > 0 || len(l.dirty) > 0 || len(l.leaving) > 0 || l.stop.asked.Load()
+	return l.mailbox.full.Load() || l.turns.len()+len(l.held)+len(l.dirty)+len(l.writers)+len(l.leaving) > 0 || l.stop.asked.Load()
 }
 
 // sleep waits for sockets, mail and the next timer. Whoever posts finds
@@ -257,13 +510,20 @@ func (l *Loop) wake() {
 // Post has fn run on the loop's thread, after those posted before it. It may be
 // called from any goroutine and doesn't wait for fn. It returns false, and fn
 // will not run, when the loop is closed.
-func (l *Loop) Post(fn func()) bool {
+func (l *Loop) Post(fn func()) bool { return l.post(fn, nil) }
+
+// post is Post; sent, if set, is called before the letter can have been read
+// or another be posted.
+func (l *Loop) post(fn, sent func()) bool {
 	l.mailbox.Lock()
 	if l.mailbox.closed {
 		l.mailbox.Unlock()
 		return false
 	}
 	l.mailbox.mail = append(l.mailbox.mail, fn)
+	if sent != nil {
+		sent()
+	}
 	l.mailbox.full.Store(true)
 	l.mailbox.Unlock()
 	l.wake()
@@ -289,7 +549,7 @@ func (l *Loop) readMail() {
 	l.letters = letters
 }
 
-// Now is the time, read once a batch.
+// Now is the time, read once a batch, and now and then in a long one.
 func (l *Loop) Now() time.Time { return l.now }
 
 // NowMS is Now in milliseconds since 1970.
@@ -327,12 +587,12 @@ type Opener interface {
 // Adopt makes a connection of the socket fd, which from now on belongs to
 // the loop. On an error it doesn't.
 func (l *Loop) Adopt(fd int, h Handler, peer netip.AddrPort) (*Conn, error) {
-	c := &Conn{handler: h, peer: peer}
+	c := &Conn{handler: h, peer: peer, owner: l.common}
 	c.loop.Store(l)
 	if err := c.socket.open(c, fd); err != nil {
 		return nil, fmt.Errorf("adopt a connection: %w", err)
 	}
-	if err := l.enter(c); err != nil {
+	if err := l.admit(c); err != nil {
 		return nil, fmt.Errorf("adopt a connection: %w", err)
 	}
 	if opener, ok := h.(Opener); ok {
@@ -341,8 +601,8 @@ func (l *Loop) Adopt(fd int, h Handler, peer netip.AddrPort) (*Conn, error) {
 	return c, nil
 }
 
-// enter puts a connection under the loop's watch.
-func (l *Loop) enter(c *Conn) error {
+// admit puts a connection under the loop's watch.
+func (l *Loop) admit(c *Conn) error {
 	l.know(c)
 	if err := l.poller.add(c); err != nil {
 		l.forget(c)
@@ -361,30 +621,18 @@ func (l *Loop) forget(c *Conn) {
 	l.count.Add(-1)
 }
 
-// ready is called by the poller for a socket in a batch.
+// ready is called by the poller when something has changed about a socket.
 func (l *Loop) ready(c *Conn, what readiness) {
-	if c.state != open {
-		return
-	}
+	o := c.owner
 	if what&canWrite != 0 && c.blocked {
 		c.blocked = false
-		c.markDirty()
+		o.mayWrite(c)
+		o.wake()
 	}
-	if what&(canRead|peerDone|broken) != 0 {
-		c.readable(what)
+	if what &= canRead | peerDone | broken; what != 0 {
+		c.seen |= what
+		c.enqueue()
 	}
-}
-
-// offerAgain offers input to those that asked for it.
-func (l *Loop) offerAgain() {
-	list := l.again
-	l.again = l.spare[:0]
-	for i, c := range list {
-		list[i] = nil
-		c.inAgain = false
-		c.offer()
-	}
-	l.spare = list
 }
 
 // flush ends the work of a batch: it makes it safe, and then lets it be seen.
@@ -392,26 +640,110 @@ func (l *Loop) flush() {
 	if l.options.BeforeFlush != nil {
 		l.options.BeforeFlush(l)
 	}
-	// What is written here can make connections fail, but not dirty: their
-	// handlers hear of it in leave, and what they then write is for the next batch.
 	for i, c := range l.dirty {
 		l.dirty[i] = nil
+		o := c.owner
+		if o.state == away {
+			o.dirty = append(o.dirty, c)
+			continue
+		}
 		c.dirty = false
-		c.write()
+		if !c.corked {
+			c.safe = len(c.Out)
+		}
+		o.mayWrite(c)
 	}
 	l.dirty = l.dirty[:0]
+	l.write()
+}
+
+// mayWrite notes a connection that has something to be written.
+func (o *Owner) mayWrite(c *Conn) {
+	if !c.writing {
+		c.writing = true
+		o.out = append(o.out, c)
+	}
+	if !o.writing {
+		o.writing = true
+		o.loop.writers = append(o.loop.writers, o)
+	}
+}
+
+// write writes what may be written, of owners with little of it first, until
+// there is somebody else to be served.
+func (l *Loop) write() {
+	if len(l.writers) > 1 {
+		slices.SortStableFunc(l.writers, func(a, b *Owner) int { return len(a.out) - len(b.out) })
+	}
+	for len(l.writers) > 0 {
+		left := l.writers[:0]
+		for _, o := range l.writers {
+			if o.state == away {
+				o.writing = false // it gets a turn when it is back
+				continue
+			}
+			l.runner.began = l.now
+			if l.writeFor(o); len(o.out) > 0 {
+				left = append(left, o)
+			} else {
+				o.writing = false
+			}
+		}
+		clear(l.writers[len(left):])
+		l.writers = left
+		if len(left) > 0 && !l.ending && (l.look() || l.others()) {
+			for _, o := range left {
+				o.wake()
+			}
+			return
+		}
+	}
+}
+
+// others reports whether somebody wants a turn who has nothing to be written.
+func (l *Loop) others() bool {
+	return slices.ContainsFunc(l.turns.waiting(), func(o *Owner) bool { return !o.writing })
+}
+
+// writeFor writes for an owner, for as long as a slice.
+func (l *Loop) writeFor(o *Owner) {
+	// What is written here can make connections fail, but not dirty: their
+	// handlers hear of it in leave, and what they then write is for the next batch.
+	n := 0
+	for n < len(o.out) {
+		c := o.out[n]
+		n++
+		c.writing = false
+		c.write()
+		if l.spend(4); l.over(l.runner) {
+			break
+		}
+	}
+	if n < len(o.out) {
+		n = copy(o.out, o.out[n:])
+	} else {
+		n = 0
+	}
+	clear(o.out[n:])
+	o.out = o.out[:n]
 }
 
 // leave closes and moves the connections that are to leave the loop.
 func (l *Loop) leave() {
-	for i := 0; i < len(l.leaving); i++ { // Closed may close others
-		c := l.leaving[i]
-		l.leaving[i] = nil
-		if c.state == moving {
+	list := l.leaving
+	l.leaving = nil
+	for i, c := range list {
+		list[i] = nil
+		switch {
+		case c.owner.state == away:
+			c.owner.leaving = append(c.owner.leaving, c)
+		case c.state == moving:
 			c.depart()
-			continue
+		default:
+			c.end()
 		}
-		c.end()
 	}
-	l.leaving = l.leaving[:0]
+	if l.leaving == nil {
+		l.leaving = list[:0]
+	}
 }

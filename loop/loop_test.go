@@ -364,7 +364,7 @@ func TestPauseKeepsInputAndResumeOffersIt(t *testing.T) {
 	expect(t, conn, "one\n")
 	<-paused
 	send(t, conn, "ree\nfour\n") // comes while it is paused
-	until(t, l, func() bool { return c.deaf })
+	until(t, l, func() bool { return c.seen&canRead != 0 })
 	do(t, l, func() { c.Out = append(c.Out, "waited\n"...); c.Flush(); c.Resume() })
 	expect(t, conn, "waited\ntwo\n")
 	<-paused
@@ -421,7 +421,7 @@ func TestPeerFinishesSendingWhileHeld(t *testing.T) {
 	c := <-held
 	send(t, conn, "after\n")
 	conn.CloseWrite()
-	until(t, l, func() bool { return c.deaf })
+	until(t, l, func() bool { return c.seen&canRead != 0 })
 	do(t, l, func() { c.Out = append(c.Out, "forwarded\n"...); c.Flush(); c.Resume() })
 	expect(t, conn, "forwarded\nafter\n")
 	expectEnd(t, conn)
@@ -586,7 +586,7 @@ func TestPeerFinishesSendingBeforeItsInputIsUsed(t *testing.T) {
 	send(t, conn, strings.Repeat("x", n))
 	c := <-held
 	conn.CloseWrite()
-	until(t, l, func() bool { return c.deaf })
+	until(t, l, func() bool { return c.seen&canRead != 0 })
 	do(t, l, func() { c.Resume() })
 	expect(t, conn, strings.Repeat("x", n))
 	expectEnd(t, conn)

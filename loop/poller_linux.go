@@ -32,8 +32,9 @@ const (
 	failed
 )
 
-// A poller tells which sockets are ready, by epoll, level-triggered. An
-// event carries the slot of its connection, or one of the tags below.
+// A poller tells which sockets are ready, by epoll, edge-triggered: it tells
+// what has changed, once, so that looking again costs nothing for those that are known to be ready.
+// An event carries the slot of its connection, or one of the tags below.
 type poller struct {
 	ep, wakeFD int
 	events     []epoll.Event
@@ -123,19 +124,8 @@ func (p *poller) dispatch(l *Loop, n int) {
 }
 
 func (p *poller) add(c *Conn) error {
-	c.socket.watched = canRead | peerDone
-	if errno := epoll.Add(p.ep, c.socket.fd, uint32(c.socket.watched), int32(c.slot)); errno != 0 {
-		return fmt.Errorf("watch a socket: %w", errno)
-	}
-	return nil
-}
-
-func (p *poller) watch(c *Conn, what readiness) error {
-	if what == c.socket.watched {
-		return nil
-	}
-	c.socket.watched = what
-	if errno := epoll.Modify(p.ep, c.socket.fd, uint32(what), int32(c.slot)); errno != 0 {
+	const all = epoll.Readable | epoll.Writable | epoll.PeerDone | epoll.Edge
+	if errno := epoll.Add(p.ep, c.socket.fd, all, int32(c.slot)); errno != 0 {
 		return fmt.Errorf("watch a socket: %w", errno)
 	}
 	return nil
@@ -150,8 +140,7 @@ func (p *poller) remove(c *Conn) error {
 
 // A socket is a connection's file descriptor.
 type socket struct {
-	fd      int
-	watched readiness
+	fd int
 }
 
 func (s *socket) open(_ *Conn, fd int) error {
@@ -165,12 +154,15 @@ func (s *socket) open(_ *Conn, fd int) error {
 
 func (s *socket) read(b []byte) (int, status, error) {
 	n, errno := epoll.Read(s.fd, b)
+	for errno == syscall.EINTR {
+		n, errno = epoll.Read(s.fd, b)
+	}
 	switch {
 	case n > 0:
 		return n, done, nil
 	case errno == 0:
 		return 0, ended, nil
-	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+	case errno == syscall.EAGAIN:
 		return 0, again, nil
 	}
 	return 0, failed, fmt.Errorf("read from a client: %w", errno)
@@ -178,10 +170,13 @@ func (s *socket) read(b []byte) (int, status, error) {
 
 func (s *socket) write(b []byte) (int, status, error) {
 	n, errno := epoll.Write(s.fd, b)
+	for errno == syscall.EINTR {
+		n, errno = epoll.Write(s.fd, b)
+	}
 	switch errno {
 	case 0:
 		return n, done, nil
-	case syscall.EAGAIN, syscall.EINTR:
+	case syscall.EAGAIN:
 		return 0, again, nil
 	}
 	return 0, failed, fmt.Errorf("write to a client: %w", errno)

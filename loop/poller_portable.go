@@ -86,14 +86,10 @@ func (p *poller) wake() {
 func (p *poller) dispatch(*Loop, int) {}
 
 func (p *poller) add(c *Conn) error {
-	return p.watch(c, canRead|peerDone)
-}
-
-func (p *poller) watch(c *Conn, what readiness) error {
 	s := c.socket.shared
 	s.Lock()
 	defer s.Unlock()
-	s.watched = what
+	s.watched = true
 	s.tellLocked()
 	return nil
 }
@@ -101,7 +97,7 @@ func (p *poller) watch(c *Conn, what readiness) error {
 func (p *poller) remove(c *Conn) error {
 	c.socket.shared.Lock()
 	defer c.socket.shared.Unlock()
-	c.socket.shared.watched = 0
+	c.socket.shared.watched = false
 	return nil
 }
 
@@ -115,7 +111,7 @@ type socket struct {
 type portable struct {
 	sync.Mutex
 	conn    *Conn
-	watched readiness
+	watched bool
 	told    bool // a letter about readiness is under way
 	in      []byte
 	inErr   error // after in
@@ -125,24 +121,21 @@ type portable struct {
 	change  *sync.Cond // of in, out or closed
 }
 
-// tellLocked sends the loop a letter if there is something it wants to hear of.
+// tellLocked sends the loop a letter when something has changed.
 func (s *portable) tellLocked() {
-	what := s.readyLocked()
-	if what == 0 || s.told || s.closed {
+	if !s.watched || s.told || s.closed {
 		return
 	}
 	s.told = true
 	c := s.conn
-	c.Post(func() {
+	c.post(func() {
 		s.Lock()
 		s.told = false
 		what := s.readyLocked()
+		gone := s.closed || !s.watched
 		s.Unlock()
-		if what != 0 && c.state == open {
+		if !gone {
 			c.loop.Load().ready(c, what)
-			s.Lock()
-			s.tellLocked() // level-triggered
-			s.Unlock()
 		}
 	})
 }
@@ -157,7 +150,6 @@ func (s *portable) readyLocked() (what readiness) {
 	if len(s.out) == 0 {
 		what |= canWrite
 	}
-	what &= s.watched
 	if s.outErr != nil || s.inErr != nil && s.inErr != io.EOF {
 		what |= broken
 	}

@@ -7,7 +7,10 @@ type Timer struct {
 	when  time.Time
 	fn    func()
 	heap  *timerHeap
-	index int // in the heap; -1 when it has fired or been stopped
+	index int // in the heap; -1 when it isn't there
+
+	owner *Owner // whose turn it fires in; nil: none's
+	over  bool   // it has fired or been stopped; for the owner
 }
 
 // After has fn called on the loop's thread d after Now: never before that, and
@@ -18,6 +21,14 @@ func (l *Loop) After(d time.Duration, fn func()) *Timer {
 
 // Stop keeps the timer from firing. It returns false when it had fired or been stopped.
 func (t *Timer) Stop() bool {
+	if o := t.owner; o != nil {
+		if t.over {
+			return false
+		}
+		t.over = true
+		o.ask(op{kind: opUnsetTimer, timer: t})
+		return true
+	}
 	if t.index < 0 {
 		return false
 	}
@@ -25,23 +36,41 @@ func (t *Timer) Stop() bool {
 	return true
 }
 
+// fire is called in the owner's turn.
+func (t *Timer) fire() {
+	t.over = true
+	t.fn()
+}
+
 // A timerHeap is a binary heap with the next timer first. Each timer knows
 // its place, so that it can be taken out of the middle.
 type timerHeap []*Timer
 
 func (h *timerHeap) add(when time.Time, fn func()) *Timer {
-	t := &Timer{when: when, fn: fn, heap: h, index: len(*h)}
-	*h = append(*h, t)
-	h.up(t.index)
+	t := &Timer{when: when, fn: fn, heap: h}
+	h.insert(t)
 	return t
 }
 
-// run calls all that are due. What they add, be it due, is for the next run.
+func (h *timerHeap) insert(t *Timer) {
+	t.index = len(*h)
+	*h = append(*h, t)
+	h.up(t.index)
+}
+
+// due reports whether there is one to be run.
+func (h timerHeap) due(now time.Time) bool { return len(h) > 0 && !h[0].when.After(now) }
+
+// run calls all that are due, or has their owners do so. What they add, be it due, is for the next run.
 func (h *timerHeap) run(now time.Time) {
 	var due []*Timer
-	for len(*h) > 0 && !(*h)[0].when.After(now) {
+	for h.due(now) {
 		t := (*h)[0]
 		h.remove(t)
+		if t.owner != nil {
+			t.owner.push(item{timer: t})
+			continue
+		}
 		due = append(due, t)
 		t.index = firing
 	}
@@ -66,7 +95,7 @@ func (h timerHeap) wait(now func() time.Time) time.Duration {
 }
 
 func (h *timerHeap) remove(t *Timer) {
-	if t.index == firing {
+	if t.index == firing || t.index < 0 {
 		t.index = -1
 		return
 	}

@@ -16,6 +16,10 @@ const (
 	PeerDone = syscall.EPOLLRDHUP // the peer sends no more
 	Broken   = syscall.EPOLLERR
 	HungUp   = syscall.EPOLLHUP // no more in either direction
+
+	// Edge asks to be told of what changes, once, and not again for as long as
+	// it lasts.
+	Edge = 1 << 31
 )
 
 // An Event is what happened (Events) to which file descriptor (Fd), with the

@@ -94,14 +94,15 @@ func (s *server) run(argv [][]byte, w *resp.Writer) {
 func main() {
 	addr := flag.String("addr", "127.0.0.1:7400", "where to listen")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file")
+	owned := flag.Bool("owned", true, "give the connections to an owner, as a database's are")
 	flag.Parse()
-	if err := run(*addr, *profile); err != nil {
+	if err := run(*addr, *profile, *owned); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(addr, profile string) error {
+func run(addr, profile string, owned bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	l, err := loop.New(loop.Options{})
@@ -109,9 +110,13 @@ func run(addr, profile string) error {
 		return err
 	}
 	s := &server{keys: map[string][]byte{}}
+	owner := l.NewOwner(nil)
 	if _, err := l.Listen(addr, func(fd int, peer netip.AddrPort) {
-		if _, err := l.Adopt(fd, s, peer); err != nil {
+		c, err := l.Adopt(fd, s, peer)
+		if err != nil {
 			loop.CloseFD(fd)
+		} else if owned {
+			c.SetOwner(owner)
 		}
 	}); err != nil {
 		return err
