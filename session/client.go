@@ -127,11 +127,6 @@ func (s *Session) Exec(out *resp.Writer) error {
 			}
 			commands[i] = q.Argv
 		}
-		for _, q := range multi.queued {
-			if q.Row.Name == "SELECT" {
-				s.followSelect(q.Argv)
-			}
-		}
 		if len(commands) > 0 {
 			what := SentWrite
 			if reads {
@@ -141,6 +136,7 @@ func (s *Session) Exec(out *resp.Writer) error {
 				t.counters.ForwardedWrites++
 			}
 			s.send(what, flagExec, t.Now(), commands...)
+			s.reflect(multi.queued)
 			return nil
 		}
 	}
@@ -164,14 +160,6 @@ func (s *Session) Exec(out *resp.Writer) error {
 // be carried out at the primary and subscribes, which only the node of the
 // connection can do.
 var errSubscribeInMulti = command.Error("EXECABORT Transaction discarded because it subscribes and has to be carried out in the primary region")
-
-// followSelect keeps the logical database in step with a SELECT that is
-// carried out at the primary.
-func (s *Session) followSelect(argv [][]byte) {
-	if n, ok := resp.ParseInt(argv[1]); ok && n >= 0 && n < 16 {
-		s.db = int(n)
-	}
-}
 
 func (s *Session) Subscribe(kind command.Channel, channels [][]byte, out *resp.Writer) {
 	s.listener.Subscribe(kind, channels, out)

@@ -19,7 +19,7 @@ import (
 func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	t := s.tenant
 	switch {
-	case s.track.Queued() >= mostQueued, s.owed >= mostOwed, s.track.Busy() && waitsForReplies(row):
+	case s.track.Queued() >= mostQueued, s.owed >= mostOwed, s.mirror != nil, s.track.Busy() && waitsForReplies(row):
 		return false
 	case row.Read != nil:
 		if t.Ready() && s.track.ReadHere(t.Engine.Position()) {
@@ -170,6 +170,9 @@ func (s *Session) linkDown() { s.track.LinkDown(s.tenant.Now()) }
 // replied takes the primary's reply to one request.
 func (s *Session) replied(req uint32, head catalog.Position, body []byte) {
 	s.settle(req)
+	if s.mirror != nil && s.mirror.req == req && s.track.Waits(req) {
+		s.mirrored(body)
+	}
 	if bytes.HasPrefix(body, unknownPrefix) && s.track.Sent(req) == SentRead {
 		s.refuse(req, false) // it wouldn't have mattered
 		s.release()
@@ -280,6 +283,9 @@ func (s *Session) checkOverdue() {
 // have been carried out.
 func (s *Session) refuse(req uint32, maybe bool) {
 	t := s.tenant
+	if s.mirror != nil && s.mirror.req == req {
+		s.mirror = nil
+	}
 	out := resp.Writer{Proto: s.out.Proto}
 	if maybe {
 		out.Error(string(errUnknownOutcome))
