@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"vecino/catalog"
 )
 
 // The section eviction plays the same trace of requests to redis-server and a
@@ -21,24 +23,21 @@ const (
 )
 
 func (b *bench) eviction() (string, error) {
-	if err := b.needsFlags("policy", "max-data"); err != nil {
-		return "", err
-	}
 	n := pick(b, 1_000_000, 100_000)
 	room, warm, counted := n/5, n, pick(b, 3*n, 2*n)
-	redis, node, err := b.startEvicting(room)
+	redis, node, end, err := b.startEvicting(room)
 	if err != nil {
 		return "", err
 	}
-	defer b.end(redis, node)
+	defer end()
 	players := make([]*player, 0, 2)
-	for _, s := range []*rival{redis, node} {
-		c, err := s.door().open(b.ctx)
+	for i, to := range []door{redis, node} {
+		c, err := to.open(b.ctx)
 		if err != nil {
 			return "", err
 		}
 		defer c.Close()
-		players = append(players, &player{client: c, name: s.name})
+		players = append(players, &player{client: c, name: []string{"redis-server", "node"}[i]})
 	}
 	b.say("eviction: %d requests", warm+counted)
 	z := newZipf(n, evictionExponent)
@@ -74,6 +73,9 @@ func (b *bench) eviction() (string, error) {
 	base, baseLoss := 0.0, 0.0
 	for i, p := range players {
 		held := int(median(p.held))
+		if held > 2*room {
+			return "", notAvailable(fmt.Sprintf("%s holds %d keys, with room for %d: it doesn't evict by allkeys-lru", p.name, held, room))
+		}
 		ratio := 100 * float64(p.hits) / float64(p.asked)
 		exact := 100 * exactLRU(trace, warm, n, held)
 		loss, beside := exact-ratio, ""
@@ -104,45 +106,80 @@ func exactLRU(trace []int32, warm, n, room int) float64 {
 	return float64(hits) / float64(len(trace)-warm)
 }
 
-// startEvicting starts both servers with room for a number of keys: what they
-// say that so many take.
-func (b *bench) startEvicting(room int) (redis, node *rival, err error) {
-	redis, node, err = b.startBoth("eviction", nil, nil)
-	if err != nil {
-		return nil, nil, err
+// startEvicting starts redis-server, and a node with one database, with room
+// for a number of keys each: what they say that so many take. end ends both.
+func (b *bench) startEvicting(room int) (redis, node door, end func(), err error) {
+	var ends []func()
+	end = func() {
+		for _, f := range ends {
+			f()
+		}
 	}
-	limits := map[*rival]int{}
-	for _, s := range []*rival{redis, node} {
-		if err = fillStrings(s.door(), room, shortValue).run(b.ctx); err == nil {
-			var fields map[string]string
-			if fields, err = b.info(s.door()); err == nil {
-				used, _ := number(fields, "used_memory")
-				limits[s] = int(used)
-				_, err = b.ask(s.door(), "FLUSHALL")
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	ports, err := freePorts(1)
+	if err != nil {
+		return redis, node, end, err
+	}
+	r, err := b.startRedis(filepath.Join(b.dir, "eviction-redis"), ports[0])
+	if err != nil {
+		return redis, node, end, err
+	}
+	ends = append(ends, func() { b.end(r) })
+	redis = r.door()
+	limit, err := b.sizeOf(redis, room)
+	if err != nil {
+		return redis, node, end, err
+	}
+	for _, words := range [][2]string{{"maxmemory-policy", "allkeys-lru"}, {"maxmemory-samples", "10"}, {"maxmemory", strconv.Itoa(limit)}} {
+		if _, err := b.ask(redis, "CONFIG", "SET", words[0], words[1]); err != nil {
+			return redis, node, end, err
+		}
+	}
+	for turn := range 2 { // first without a limit, to see what the keys take
+		s, err := b.newStage(fmt.Sprintf("eviction-%d", turn), 1, func(_ int, d *catalog.Database) {
+			if turn == 1 {
+				d.Eviction, d.Policy, d.Limits.DataBytes = true, "allkeys-lru", int64(limit)
+			}
+		})
+		if err != nil {
+			return redis, node, end, err
+		}
+		if turn == 1 {
+			ends = append(ends, func() { b.closeStage(s) })
+		}
+		if err := b.startStage(s); err != nil {
+			return redis, node, end, err
+		}
+		if node = s.door(0); turn == 0 {
+			limit, err = b.sizeOf(node, room)
+			b.closeStage(s)
+			if err != nil {
+				return redis, node, end, err
 			}
 		}
-		if err != nil {
-			b.end(redis, node)
-			return nil, nil, err
-		}
 	}
-	for _, words := range [][]string{{"maxmemory-policy", "allkeys-lru"}, {"maxmemory-samples", "10"}, {"maxmemory", strconv.Itoa(limits[redis])}} {
-		if _, err = b.ask(redis.door(), "CONFIG", "SET", words[0], words[1]); err != nil {
-			b.end(redis, node)
-			return nil, nil, err
-		}
+	return redis, node, end, nil
+}
+
+// sizeOf is what a server says that so many keys take. It is empty afterwards.
+func (b *bench) sizeOf(to door, keys int) (int, error) {
+	if err := fillStrings(to, keys, shortValue).run(b.ctx); err != nil {
+		return 0, err
 	}
-	limit := limits[node]
-	b.end(node)
-	ports, err := freePorts(2)
-	if err == nil {
-		node, err = b.startNode(filepath.Join(b.dir, "eviction", "vecino"), ports[0], local(ports[1]), "--policy", "allkeys-lru", "--max-data", strconv.Itoa(limit))
-	}
+	fields, err := b.info(to)
 	if err != nil {
-		b.end(redis)
-		return nil, nil, err
+		return 0, err
 	}
-	return redis, node, nil
+	used, ok := number(fields, "used_memory")
+	if !ok {
+		return 0, fmt.Errorf("INFO of %s has no used_memory", to.addr)
+	}
+	_, err = b.ask(to, "FLUSHALL")
+	return int(used), err
 }
 
 // player plays the trace to one server.

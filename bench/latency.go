@@ -74,7 +74,7 @@ func (b *bench) latency() (string, error) {
 			}
 		}
 		load.rate = min(top[redis], top[node]) / 2
-		load.lasts = pick(b, 10*time.Second, time.Second)
+		load.lasts = pick(b, 8*time.Second, time.Second)
 		b.say("latency: %s: top rates %.0f and %.0f batches/s", shape.name, top[redis], top[node])
 		tails := map[*rival][]tail{}
 		for round := range pick(b, 5, 2) {

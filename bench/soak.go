@@ -36,6 +36,9 @@ const (
 	soakExpired = 30 * time.Second
 )
 
+// soakPolicies always find something to evict.
+var soakPolicies = []string{"", "allkeys-lru", "allkeys-lfu", "allkeys-random"}
+
 // soak is one run.
 type soak struct {
 	*bench
@@ -99,7 +102,10 @@ func runSoak(ctx context.Context, args []string) error {
 	adjust := func(i int, d *catalog.Database) {
 		evicts := i%3 == 2
 		if evicts {
-			d.Eviction, d.Limits.DataBytes = true, soakLimit
+			d.Eviction, d.Limits.DataBytes, d.Policy = true, soakLimit, soakPolicies[i/3%len(soakPolicies)]
+		}
+		if i%10 == 0 {
+			d.Durability = catalog.SyncAlways
 		}
 		s.databases = append(s.databases, newSoakDatabase(i, evicts))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ import (
 // commits, none of which the node sees.
 type stage struct {
 	databases []catalog.Database
+	events    []byte // the catalog as a watch sends it: in service another machine does that work
 	server    *http.Server
 	url       string
 	refused   atomic.Int64 // reports that a real fleet would have refused
@@ -68,6 +70,11 @@ func (b *bench) newStage(name string, n int, adjust func(i int, d *catalog.Datab
 			adjust(i, &d)
 		}
 		s.databases = append(s.databases, d)
+		line, err := json.Marshal(catalog.Event{Revision: d.Revision, Database: &d})
+		if err != nil {
+			return nil, err
+		}
+		s.events = append(append(s.events, line...), '\n')
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,10 +140,8 @@ func (s *stage) watch(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	for i := range s.databases {
-		if lines.Send(catalog.Event{Revision: s.databases[i].Revision, Database: &s.databases[i]}) != nil {
-			return
-		}
+	if _, err := w.Write(s.events); err != nil {
+		return
 	}
 	if lines.Send(catalog.Event{Revision: last, Synced: true}) != nil {
 		return
