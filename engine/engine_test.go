@@ -329,6 +329,58 @@ func TestFullDatabaseEvictsWhereThatIsWanted(t *testing.T) {
 	}
 }
 
+func TestPoliciesThatSpareAllKeysRefuseGrowth(t *testing.T) {
+	b := open(t)
+	b.db.SetLimits(catalog.Limits{DataBytes: 20_000}, eviction.VolatileLRU)
+	value := strings.Repeat("x", 1000)
+	for i := range 100 {
+		b.do(fmt.Sprintf("SET k%d %s", i, value))
+	}
+	b.want("-ERR DB capacity quota exceeded ", "SET one-more "+value)
+	b.want(":1 ", "PEXPIRE k3 100000")
+	b.want("+OK ", "SET one-more "+value)
+	b.want(":0 ", "EXISTS k3")
+}
+
+func TestLRUEvictsWhatNobodyAsksFor(t *testing.T) {
+	b := open(t)
+	b.db.SetLimits(catalog.Limits{DataBytes: 200_000}, eviction.AllKeysLRU)
+	b.db.SetSamples(10)
+	value := strings.Repeat("x", 1000)
+	for i := range 1000 {
+		b.now += 100
+		b.want("+OK ", fmt.Sprintf("SET k%d %s", i, value))
+		for hot := range min(i, 10) {
+			b.want("$1000 "+value+" ", fmt.Sprintf("GET k%d", hot))
+		}
+	}
+	b.want(":10 ", "EXISTS k0 k1 k2 k3 k4 k5 k6 k7 k8 k9")
+}
+
+// A limit that was lowered far must not make one command pay for all.
+func TestALoweredLimitIsReachedInSteps(t *testing.T) {
+	b := open(t)
+	for i := range 3000 {
+		b.do(fmt.Sprintf("SET k%d v", i))
+	}
+	size := b.db.Keyspace().Used() / 3000
+	b.db.SetLimits(catalog.Limits{DataBytes: 100 * size}, eviction.AllKeysRandom)
+	b.want("+OK ", "SET another v")
+	if n := b.db.Keyspace().Keys(); n != 3000-evictAtOnce+1 {
+		t.Errorf("after one command there are %d keys", n)
+	}
+	before := b.db.Keyspace().Keys()
+	if n := b.db.Expire(b.now, 200); n != 200 || b.db.Keyspace().Keys() != before-200 {
+		t.Errorf("meanwhile %d keys are evicted", n)
+	}
+	for range 100 {
+		b.db.Expire(b.now, 200)
+	}
+	if n := b.db.Keyspace().Keys(); n < 90 || n > 100 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
 func TestExpiredKeysAreDeletedByEntries(t *testing.T) {
 	b := open(t)
 	for i := range 30 {
