@@ -249,6 +249,23 @@ func FuzzLoad(f *testing.F) {
 		if third, err := load(again); err != nil || !bytes.Equal(third, again) {
 			t.Fatalf("%x\nis dumped as\n%x\nthen as\n%x (%v)", dump, again, third, err)
 		}
+		// Around the dump itself it is the same, and goes on elsewhere.
+		var scratch Scratch
+		var h Hash
+		var z ZSet
+		if held := append(bytes.Clone(dump), 0xa5); h.Load(1, held[:len(dump)], &scratch) == nil {
+			h.Set([]byte("new"), []byte("value"))
+			if held[len(dump)] != 0xa5 {
+				t.Fatal("it wrote behind the dump")
+			}
+		} else if z.Load(1, held[:len(dump)], &scratch) == nil {
+			for i := range 5 {
+				z.Set([]byte{'n', byte(i)}, float64(i*i)-0.5*float64(i%2))
+			}
+			if blob, _, ok := z.Small(); ok && packed(blob).checkScored() != "" || held[len(dump)] != 0xa5 {
+				t.Fatalf("%x: %s", blob, packed(blob).checkScored())
+			}
+		}
 		rng := rand.New(rand.NewPCG(1, 1))
 		if h, err := LoadHash(1, dump); err == nil {
 			field, _ := h.Random(rng)
