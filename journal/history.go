@@ -91,6 +91,7 @@ type history struct {
 	free     []string   // with the directory
 	temp     []string
 	tail     Offset
+	claimed  Offset // something in it says that all before was on disk
 	cut      *Cut
 }
 
@@ -262,6 +263,7 @@ func (h *history) readSegment(fsys vfs.FS, s *segment, limit Offset, ends bool, 
 	if !s.begun {
 		return notBegun, nil
 	}
+	h.claimed = max(h.claimed, s.record.synced)
 	f, err := fsys.Open(s.name)
 	if err != nil {
 		return "", fmt.Errorf("read journal: %w", err)
@@ -275,6 +277,9 @@ func (h *history) readSegment(fsys vfs.FS, s *segment, limit Offset, ends bool, 
 			return why, err
 		}
 		s.mark(s.end)
+		if fr.lag != noClaim && s.end >= Offset(fr.lag) {
+			h.claimed = max(h.claimed, s.end-Offset(fr.lag))
+		}
 		if err := eachEntry(s, s.end, body, &scratch, fn); err != nil {
 			return "", err
 		}

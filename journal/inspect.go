@@ -2,9 +2,12 @@ package journal
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"vecino/catalog"
@@ -21,6 +24,7 @@ type Report struct {
 	Entries   int64
 	Databases int
 	Tail      Offset
+	OnDisk    Offset       // all before it had been synced, says the journal itself; the rest may have been
 	Cut       *Cut         // what the next open will cut; nil: nothing
 	Breaks    []ChainBreak // the first hundred
 }
@@ -31,7 +35,9 @@ type SegmentReport struct {
 	Begun      time.Time
 	Start, End Offset
 	Entries    int64
-	Bytes      int64 // of the file
+	Bytes      int64  // of the file
+	Version    uint32 // of the format
+	Superseded bool   // a later one holds what was in it, written again after a failed sync
 }
 
 // A ChainBreak is an entry that doesn't follow the one before it of the same
@@ -47,16 +53,35 @@ type ChainBreak struct {
 
 const maxBreaks = 100
 
-// Verify reads all of the journal in dir. The report is whole if the error is
-// nil; a damaged journal gives a *DamageError.
-func Verify(fs vfs.FS, dir string) (*Report, error) {
+// ErrNoJournal is returned for a directory without a journal.
+var ErrNoJournal = errors.New("no journal is there")
+
+// inspect is walk for those who expect to find something.
+func inspect(fsys vfs.FS, dir string, fn visit) (*history, error) {
+	names, err := fsys.List(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.ContainsFunc(names, func(name string) bool {
+		_, ok := segmentNumber(name)
+		return ok
+	}) {
+		return nil, fmt.Errorf("look at %s: %w; name the journal's own directory, such as STATE/journal-0 of a node", dir, ErrNoJournal)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	return walk(fsys, dir, fn)
+}
+
+// Verify reads all of the journal in dir. A damaged journal gives a *DamageError,
+// and the report counts what comes before the damage; if the error is nil it is
+// whole.
+func Verify(fsys vfs.FS, dir string) (*Report, error) {
 	type head struct {
 		pos  catalog.Position
 		hash uint64
 	}
 	r := &Report{}
 	heads := map[catalog.ID]head{}
-	h, err := walk(fs, dir, func(_ *segment, off Offset, raw []byte, e *Entry) error {
+	h, err := inspect(fsys, dir, func(_ *segment, off Offset, raw []byte, e *Entry) error {
 		r.Entries++
 		last, known := heads[e.DB]
 		heads[e.DB] = head{e.Position(), Hash(e.Prev, raw)}
@@ -75,25 +100,26 @@ func Verify(fs vfs.FS, dir string) (*Report, error) {
 		}
 		return nil
 	})
+	r.Databases = len(heads)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	for _, s := range h.segments {
-		r.Segments = append(r.Segments, SegmentReport{filepath.Base(s.name), time.UnixMilli(s.record.timeMS), s.record.start, s.end, s.entries, s.size})
+		r.Segments = append(r.Segments, SegmentReport{filepath.Base(s.name), time.UnixMilli(s.record.timeMS), s.record.start, s.end, s.entries, s.size, s.version, s.superseded})
 	}
 	r.Unused = len(h.free) + len(h.lost)
-	r.Databases = len(heads)
-	r.Tail = h.tail
+	r.Tail, r.OnDisk = h.tail, h.claimed
 	r.Cut = h.cut
 	return r, nil
 }
 
 // Dump writes a line for each entry from offset from on, of one database or, if
-// db is 0, of all. It shows what an entry is and never what is in it, since that
-// is the tenant's.
-func Dump(out io.Writer, fs vfs.FS, dir string, from Offset, db catalog.ID) error {
+// db is 0, of all, and one about the end. It shows what an entry is and never what
+// is in it, since that is the tenant's. Of a damaged journal it writes what comes
+// before the damage.
+func Dump(out io.Writer, fsys vfs.FS, dir string, from Offset, db catalog.ID) error {
 	w := bufio.NewWriter(out)
-	_, err := walk(fs, dir, func(s *segment, off Offset, raw []byte, e *Entry) error {
+	h, err := inspect(fsys, dir, func(s *segment, off Offset, raw []byte, e *Entry) error {
 		if off < from || db != 0 && e.DB != db {
 			return nil
 		}
@@ -102,6 +128,12 @@ func Dump(out io.Writer, fs vfs.FS, dir string, from Offset, db catalog.ID) erro
 			e.Prev, Hash(e.Prev, raw), e.Origin.Session, e.Origin.Req, len(e.Effects))
 		return err
 	})
+	if err == nil {
+		fmt.Fprintf(w, "# the end, at offset %d; before offset %d all had been synced\n", h.tail, h.claimed)
+		if h.cut != nil {
+			fmt.Fprintf(w, "# the next start cuts the tail: %s\n", h.cut)
+		}
+	}
 	if flushErr := w.Flush(); err == nil {
 		err = flushErr
 	}

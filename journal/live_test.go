@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -516,7 +517,46 @@ func TestVerifyAndDump(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	wantLine := "16 0000000000000001.seg:4112 db=1 epoch=1 seq=1 time=2023-11-14T22:13:20.000Z prev=0000000000000000 hash="
-	if len(lines) != 4 || !strings.HasPrefix(lines[0], wantLine) || !strings.HasSuffix(lines[0], "origin=ab/2 effects=6") || strings.Contains(out.String(), "secret") {
+	wantEnd := "# the end, at offset 280; before offset 264 all had been synced"
+	if len(lines) != 5 || lines[4] != wantEnd || r.OnDisk != 264 || !strings.HasPrefix(lines[0], wantLine) || !strings.HasSuffix(lines[0], "origin=ab/2 effects=6") || strings.Contains(out.String(), "secret") {
 		t.Fatal(out.String())
+	}
+}
+
+// What can't be verified says so, and what is whole of a damaged journal is shown.
+func TestVerifyAndDumpOfWhatIsNoGoodJournal(t *testing.T) {
+	mem := vfs.NewMem()
+	if err := mem.MkdirAll("empty"); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"empty", "absent"} {
+		_, err := Verify(mem, dir)
+		if dumpErr := Dump(io.Discard, mem, dir, 0, 0); !errors.Is(err, ErrNoJournal) || !errors.Is(dumpErr, ErrNoJournal) || !strings.Contains(err.Error(), "journal-0") {
+			t.Errorf("%s: %v, %v", dir, err, dumpErr)
+		}
+	}
+
+	mem = smallJournal(t, true)
+	whole, err := Verify(mem, "j")
+	if err != nil || len(whole.Breaks) > 0 {
+		t.Fatal(err, whole)
+	}
+	superseded := 0
+	for _, s := range whole.Segments {
+		if s.Superseded {
+			superseded++
+		}
+	}
+	last := whole.Segments[len(whole.Segments)-2]
+	fl := readFiles(t, mem)
+	fl[last.Name][headerBytes+frameHead+20] ^= 1
+	r, err := Verify(fl.fs(t), "j")
+	var damage *DamageError
+	if !errors.As(err, &damage) || damage.File != "j/"+last.Name || damage.Offset != last.Start || r.Entries == 0 || r.Entries >= whole.Entries {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	var out strings.Builder
+	if err := Dump(&out, fl.fs(t), "j", 0, 0); !errors.As(err, &damage) || strings.Count(out.String(), "\n") != int(r.Entries) {
+		t.Fatalf("%v\n%s", err, out.String())
 	}
 }

@@ -39,6 +39,9 @@ and the place, and the exit status is 1.`,
 				report, err := journal.Verify(vfs.OS, dir)
 				switch {
 				case err != nil:
+					if report.Entries > 0 {
+						fmt.Fprintf(cmd.OutOrStdout(), "%s: %d entries of %d databases are whole, then it is not\n", dir, report.Entries, report.Databases)
+					}
 					errs = append(errs, err)
 					continue
 				case len(report.Breaks) > 0:
@@ -63,11 +66,15 @@ and the place, and the exit status is 1.`,
 
 func printReport(cmd *cobra.Command, dir string, r *journal.Report) {
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "%s: %d entries of %d databases, up to offset %d\n", dir, r.Entries, r.Databases, r.Tail)
+	fmt.Fprintf(out, "%s: %d entries of %d databases, up to offset %d; before offset %d all had been synced\n", dir, r.Entries, r.Databases, r.Tail, r.OnDisk)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  Segment\tBegun\tFrom\tTo\tEntries\tFile bytes")
 	for _, s := range r.Segments {
-		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\n", s.Name, s.Begun.UTC().Format("2006-01-02 15:04:05"), s.Start, s.End, s.Entries, s.Bytes)
+		begun := s.Begun.UTC().Format("2006-01-02 15:04:05")
+		if s.Superseded {
+			begun = "superseded: written again after a failed sync"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\n", s.Name, begun, s.Start, s.End, s.Entries, s.Bytes)
 	}
 	w.Flush()
 	if r.Cut != nil {
@@ -86,6 +93,10 @@ func journalDumpCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dump DIR",
 		Short: "List the entries of a journal, without what tenants stored",
+		Long: `List the entries of a journal, one a line: offset, file and byte, database,
+position, time, hashes of the history before and after, and size. What tenants stored is
+not shown. A damaged journal is listed up to the damage, which is then reported with the
+file and the place, and the exit status is 1. Nothing is changed.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return journal.Dump(cmd.OutOrStdout(), vfs.OS, args[0], journal.Offset(from), catalog.ID(db))
