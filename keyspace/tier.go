@@ -65,7 +65,8 @@ type Record struct {
 	Key       []byte
 	Head      []byte
 	Body      []byte // nil when the value is in the head
-	// KeepBody says that the body that the tier has stays as it is.
+	// KeepBody says that the body is the one that the tier has. Where a head
+	// can't be put alone, it is read there and put again.
 	KeepBody bool
 }
 
