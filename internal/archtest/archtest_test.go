@@ -13,7 +13,7 @@ import (
 // order is the map of ARCHITECTURE.md, lowest first. A package may import
 // those before it.
 var order = []string{
-	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "slab", "eviction", "keyspace", "journal", "command", "pubsub",
+	"internal", "resp", "proxyproto", "region", "catalog", "privnet", "value", "slab", "eviction", "keyspace", "journal", "tier", "command", "pubsub",
 	"engine", "loop", "link", "replication", "session", "gossip", "placement", "api", "node", "edge", "fleet", "platform",
 	"cli", "world", "bench", "e2e", "cmd", "sim",
 }
@@ -26,6 +26,10 @@ var forbidden = []struct{ from, to, why string }{
 	{"engine", "slab", "the engine sees a keyspace: what lies beneath may move"},
 	{"journal", "keyspace", "the journal sees bytes and offsets, never a key's meaning"},
 	{"journal", "value", "the journal sees bytes and offsets, never a key's meaning"},
+	{"tier", "keyspace", "the tier sees bytes, never a key's meaning, so that it can be crash-tested alone"},
+	{"tier", "value", "the tier sees bytes, never a key's meaning, so that it can be crash-tested alone"},
+	{"tier", "journal", "what of both is newer is for the node to know"},
+	{"command", "tier", "a handler can't tell where a value lies"},
 	{"command", "journal", "a handler can't tell whether and how its changes are kept"},
 	{"command", "link", "a handler can't tell in which region it runs"},
 	{"engine", "link", "the engine does no I/O"},

@@ -1,0 +1,347 @@
+package tier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// After a power cut a tier holds what some number of sessions wrote, those up to
+// the last that was synced among them. What was not synced the disk may hold in
+// parts.
+func TestCrashLeavesAPrefixOfSessions(t *testing.T) {
+	const dbs = 3
+	for seed := range uint64(24) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 2))
+			fs := vfs.NewCrashableMem()
+			opts := Options{BulkBytes: []int{1, 800, 1 << 20}[seed%3], MemBytes: 16 << 10}
+			tier := open(t, fs, opts)
+			history := []*model{newModel()} // after each session
+			synced := 0
+			crash := func() {
+				clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(rng.IntN(3) * 50), RNG: rng})
+				after := open(t, clone, opts)
+				defer closeTier(t, after)
+				var diffs []string
+				for n := len(history) - 1; n >= synced; n-- {
+					d, err := history[n].differs(after, dbs)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d == "" {
+						if err := after.Check(context.Background()); err != nil {
+							t.Fatal(err)
+						}
+						return
+					}
+					diffs = append(diffs, fmt.Sprintf("after %d: %s", n, d))
+				}
+				t.Fatalf("of %d sessions, %d synced, there is no prefix:\n%s", len(history)-1, synced, strings.Join(diffs, "\n"))
+			}
+			for range 40 {
+				m := history[len(history)-1].clone()
+				sync := rng.IntN(4) == 0
+				if db := rng.Uint64N(dbs); rng.IntN(10) == 0 {
+					if err := tier.Drop(db); err != nil {
+						t.Fatal(err)
+					}
+					m.drop(db)
+					sync = false
+				} else {
+					w := tier.Begin(db)
+					m.session(w, db, rng, 40)
+					bulk := w.bulk != nil
+					if err := w.Commit(sync); err != nil {
+						t.Fatal(err)
+					}
+					sync = sync || bulk // tables are always durable
+				}
+				history = append(history, m)
+				if sync {
+					synced = len(history) - 1
+				}
+				if rng.IntN(4) == 0 {
+					crash()
+				}
+			}
+			crash()
+			closeTier(t, tier)
+			synced = len(history) - 1
+			crash()
+		})
+	}
+}
+
+// Every call of the file system fails once, in turn. What is told to have worked
+// has worked, now and after a restart; what fails says so; and nothing ends the
+// process.
+func TestEveryCallFailsOnce(t *testing.T) {
+	work := func(tier *Tier, rng *rand.Rand, m *model) (history []*model, err error) {
+		history = []*model{m}
+		for i := range 8 {
+			m = history[len(history)-1].clone()
+			w := tier.Begin(1)
+			m.session(w, 1, rng, 60)
+			if err := w.Commit(i%2 == 0); err != nil {
+				// It may still be there, when that couldn't be told.
+				return append(history, m), err
+			}
+			history = append(history, m)
+			if i == 5 {
+				if err := tier.Flush(); err != nil {
+					return history, err
+				}
+			}
+		}
+		return history, nil
+	}
+	for n := int32(0); ; n++ {
+		rng := rand.New(rand.NewPCG(7, 7))
+		inner := vfs.NewCrashableMem()
+		var calls atomic.Int32
+		broke := errors.New("the disk is broken")
+		fs := errorfs.Wrap(inner, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && calls.Add(1)-1 == n {
+				return broke
+			}
+			return nil
+		}))
+		opts := Options{FS: fs, BulkBytes: 900, MemBytes: 16 << 10}
+		history, committed := []*model{newModel()}, 0
+		tier, err := Open("state/tier", opts)
+		if err == nil {
+			history, err = work(tier, rng, newModel())
+			committed = len(history) - 1
+			if err != nil {
+				committed--
+				if !errors.Is(err, ErrBroken) {
+					// Nothing of a session that failed is there, and the next works.
+					history[committed].check(t, tier, 2)
+					w := tier.Begin(1)
+					w.Meta([]byte("again"))
+					if err := w.Commit(true); err != nil {
+						t.Fatalf("call %d: a session failed, and so did the next: %v", n, err)
+					}
+					last := history[committed].clone()
+					last.metas[1] = "again"
+					history = append(history, last)
+					committed = len(history) - 1
+				} else if tier.Stats().Broken == nil {
+					t.Fatalf("call %d: Stats don't say that the tier is broken", n)
+				}
+			}
+			if e := tier.Close(); err == nil && e == nil && calls.Load() <= n {
+				return // there are no more calls
+			}
+		} else if !strings.Contains(err.Error(), "disk is broken") {
+			t.Fatalf("call %d: Open = %v", n, err)
+		}
+		// The process dies; what it wrote is in the kernel. A clone, because a
+		// broken tier still holds its files.
+		after := open(t, inner.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng}), Options{})
+		found := false
+		var diffs []string
+		for i := len(history) - 1; i >= 0 && i >= committed && !found; i-- {
+			d, err := history[i].differs(after, 2)
+			if err != nil {
+				t.Fatalf("call %d: %v", n, err)
+			}
+			found = d == ""
+			diffs = append(diffs, d)
+		}
+		if !found {
+			t.Fatalf("call %d failed; of %d sessions, %d committed, there is no prefix:\n%s", n, len(history)-1, committed, strings.Join(diffs, "\n"))
+		}
+		closeTier(t, after)
+	}
+}
+
+// A full disk loses nothing: sessions wait or fail, reads go on, and when there
+// is room all is as if it had never been full.
+func TestFullDiskRecovers(t *testing.T) {
+	for seed := range uint64(12) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		inner := vfs.NewCrashableMem()
+		var full atomic.Bool
+		var refused atomic.Int32
+		hit := make(chan struct{}, 1)
+		fs := errorfs.Wrap(inner, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			switch op.Kind {
+			case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpReuseForWrite, errorfs.OpLink:
+				if full.Load() && refused.Add(1) > int32(seed%4) {
+					select {
+					case hit <- struct{}{}:
+					default:
+					}
+					return syscall.ENOSPC
+				}
+			}
+			return nil
+		}))
+		tier, err := Open("state/tier", Options{FS: fs, BulkBytes: []int{1, 1 << 20}[seed%2], MemBytes: 16 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newModel()
+		write := func() error {
+			next := m.clone()
+			w := tier.Begin(1)
+			next.session(w, 1, rng, 200)
+			w.Put(3, 0, []byte("k"), []byte("v"), nil)
+			next.recs[string(appendKey(nil, headPrefix, 1, 3, 0, []byte("k")))] = modelRec{head: "v"}
+			err := w.Commit(true)
+			if err == nil {
+				m = next
+			}
+			return err
+		}
+		for range 3 {
+			if err := write(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full.Store(true)
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for range 5 {
+				if e := write(); e != nil {
+					err = e
+				}
+			}
+			done <- err
+		}()
+		<-hit
+		// Whatever state it is in, reads work.
+		if _, _, found, err := tier.Get(Key{1, 3, 0, []byte("k")}); err != nil || !found {
+			t.Fatalf("Get on a full disk = %v, %v", found, err)
+		}
+		full.Store(false)
+		if err := <-done; err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		if err := write(); err != nil {
+			t.Fatalf("there is room again, but %v", err)
+		}
+		m.check(t, tier, 2)
+		if err := tier.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if s := tier.Stats(); s.Full || s.Background != nil || s.Broken != nil {
+			t.Fatalf("there is room again, but %+v", s)
+		}
+		closeTier(t, tier)
+		tier = open(t, inner, Options{})
+		m.check(t, tier, 2)
+		closeTier(t, tier)
+	}
+}
+
+// A flipped bit in any file is reported, or did no harm.
+func TestFlippedBitIsReported(t *testing.T) {
+	damagePause = time.Millisecond
+	defer func() { damagePause = 50 * time.Millisecond }()
+	for _, kind := range []string{"closed", "killed"} {
+		t.Run(kind, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(1, 4))
+			fs := vfs.NewCrashableMem()
+			tier := open(t, fs, Options{BulkBytes: 1200, MemBytes: 16 << 10})
+			m := newModel()
+			for i := range 30 {
+				w := tier.Begin(rng.Uint64N(3))
+				m.session(w, w.db, rng, 60)
+				if err := w.Commit(i == 29); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if kind == "closed" {
+				closeTier(t, tier)
+			}
+			image := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng})
+			if kind != "closed" {
+				closeTier(t, tier)
+			}
+			reported, total := 0, 0
+			files := tree(t, image, "state/tier")
+			for _, name := range files {
+				data, err := readFile(image, name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				step := max(1, len(data)/50)
+				for at := rng.IntN(step); at < len(data); at += step {
+					bit := byte(1) << rng.IntN(8)
+					clone := image.CrashClone(vfs.CrashCloneCfg{})
+					f, err := clone.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := f.WriteAt([]byte{data[at] ^ bit}, int64(at)); err != nil {
+						t.Fatal(err)
+					}
+					f.Close()
+					total++
+					d, err := contentOrDamage(clone, m)
+					if d != "" {
+						t.Errorf("%s: bit %#x of byte %d of %d flipped: %s", name, bit, at, len(data), d)
+					}
+					if err != nil {
+						reported++
+						var damage *DamageError
+						if !errors.As(err, &damage) && !strings.Contains(err.Error(), "name from file") && !strings.Contains(err.Error(), "corrupt") {
+							t.Errorf("%s: bit %#x of byte %d of %d flipped: reported as %v", name, bit, at, len(data), err)
+						}
+					}
+				}
+			}
+			t.Logf("%d of %d flipped bits reported, in %d files; the others did no harm", reported, total, len(files))
+			if reported < total/4 {
+				t.Errorf("only %d of %d flipped bits were reported", reported, total)
+			}
+		})
+	}
+}
+
+// contentOrDamage opens a tier and reads it all.
+func contentOrDamage(fs vfs.FS, m *model) (differs string, err error) {
+	tier, err := Open("state/tier", Options{FS: fs})
+	if err != nil {
+		return "", err
+	}
+	defer tier.Close()
+	if differs, err = m.differs(tier, 3); err != nil || differs != "" {
+		return differs, err
+	}
+	return "", tier.Check(context.Background())
+}
+
+func tree(t *testing.T, fs vfs.FS, dir string) (files []string) {
+	t.Helper()
+	names, err := fs.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		name = fs.PathJoin(dir, name)
+		info, err := fs.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.IsDir() {
+			files = append(files, tree(t, fs, name)...)
+		} else if info.Size() > 0 {
+			files = append(files, name)
+		}
+	}
+	return files
+}

@@ -1,0 +1,258 @@
+package tier
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Get reads one record, body included. What it returns is the caller's.
+func (t *Tier) Get(k Key) (head, body []byte, found bool, err error) {
+	if err := t.enter(); err != nil {
+		return nil, nil, false, err
+	}
+	defer t.leave()
+	t.count.reads.Add(1)
+	key := appendKey(make([]byte, 0, 64), headPrefix, k.DB, k.Space, k.Hash, k.Key)
+	// A session may be committed between the two reads; then the numbers differ.
+	for range readTries {
+		key[0] = headPrefix
+		v, c, err := t.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil, nil, false, nil
+		}
+		if err != nil {
+			return nil, nil, false, t.damaged(err)
+		}
+		tag, h, err := parseHead(v)
+		head = append(head[:0], h...)
+		c.Close()
+		if err != nil {
+			return nil, nil, false, t.damaged(&DamageError{t.dir, err.Error()})
+		}
+		if tag == 0 {
+			t.count.found.Add(1)
+			return head, nil, true, nil
+		}
+		key[0] = bodyPrefix
+		v, c, err = t.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, false, t.damaged(err)
+		}
+		if len(v) >= tagBytes && binary.BigEndian.Uint64(v) == tag {
+			body = append(make([]byte, 0, len(v)-tagBytes), v[tagBytes:]...)
+			c.Close()
+			t.count.found.Add(1)
+			return head, body, true, nil
+		}
+		c.Close()
+	}
+	return nil, nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a record of database %d has lost its body", k.DB)})
+}
+
+// readTries is how often a read may meet a session being committed.
+const readTries = 100
+
+// damaged notes damage that a read found.
+func (t *Tier) damaged(err error) error {
+	err = explain(err)
+	var d *DamageError
+	if errors.As(err, &d) {
+		t.h.setDamage(err)
+	}
+	return err
+}
+
+// Heads calls fn for each record of a database, in the order (space, hash, key),
+// as it was when Heads was called. key and head are valid until fn returns. A
+// large database is read ahead on another goroutine. If fn returns an error, so
+// does Heads.
+func (t *Tier) Heads(db uint64, fn func(space uint8, hash uint64, key, head []byte) error) error {
+	return t.heads(db, headsInline, fn)
+}
+
+// headsInline is how many records are read without another goroutine: a database
+// of a few keys wakes in less time than one takes to start.
+const headsInline = 512
+
+func (t *Tier) heads(db uint64, inline int, fn func(space uint8, hash uint64, key, head []byte) error) (err error) {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, headPrefix, db), UpperBound: dbEnd(headPrefix, db)})
+	if err != nil {
+		return t.damaged(err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil {
+			err = t.damaged(e)
+		}
+	}()
+	n := 0
+	more := it.First()
+	for ; more && n < inline; more = it.Next() {
+		space, hash, key, head, err := headAt(it)
+		if err != nil {
+			return t.damaged(err)
+		}
+		if err := fn(space, hash, key, head); err != nil {
+			return err
+		}
+		n++
+	}
+	if more {
+		m, err := t.readAhead(it, fn)
+		n += m
+		if err != nil {
+			return err
+		}
+	}
+	t.count.heads.Add(int64(n))
+	return t.damaged(it.Error())
+}
+
+// headAt returns the record that the iterator stands on.
+func headAt(it *pebble.Iterator) (space uint8, hash uint64, key, head []byte, err error) {
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return 0, 0, nil, nil, err
+	}
+	_, _, space, hash, key, err = parseKey(it.Key())
+	if err == nil {
+		_, head, err = parseHead(v)
+	}
+	if err != nil {
+		err = &DamageError{"", err.Error()}
+	}
+	return space, hash, key, head, err
+}
+
+// chunk is some records on their way from one goroutine to the other.
+type chunk struct {
+	recs []chunkRec
+	data []byte // keys and heads
+	err  error
+}
+
+type chunkRec struct {
+	hash     uint64
+	at       uint32 // of the key in data; the head follows it
+	key, len uint32 // lengths
+	space    uint8
+}
+
+const (
+	chunkRecs  = 1024
+	chunkCount = 4
+)
+
+// readAhead calls fn for the records from where it stands, while another
+// goroutine moves on. It returns when both are done.
+func (t *Tier) readAhead(it *pebble.Iterator, fn func(space uint8, hash uint64, key, head []byte) error) (n int, err error) {
+	full, empty := make(chan *chunk, chunkCount), make(chan *chunk, chunkCount)
+	for range chunkCount {
+		empty <- &chunk{recs: make([]chunkRec, 0, chunkRecs)}
+	}
+	stop := make(chan struct{})
+	go func() {
+		defer close(full)
+		for more := true; more; {
+			var c *chunk
+			select {
+			case c = <-empty:
+			case <-stop:
+				return
+			}
+			c.recs, c.data = c.recs[:0], c.data[:0]
+			for len(c.recs) < chunkRecs {
+				space, hash, key, head, err := headAt(it)
+				if err != nil {
+					c.err, more = err, false
+					break
+				}
+				at := uint32(len(c.data))
+				c.data = append(append(c.data, key...), head...)
+				c.recs = append(c.recs, chunkRec{hash, at, uint32(len(key)), uint32(len(head)), space})
+				if more = it.Next(); !more {
+					break
+				}
+			}
+			full <- c
+		}
+	}()
+	for c := range full {
+		for i := range c.recs {
+			r := &c.recs[i]
+			if err = fn(r.space, r.hash, c.data[r.at:r.at+r.key], c.data[r.at+r.key:r.at+r.key+r.len]); err != nil {
+				break
+			}
+			n++
+		}
+		if err == nil {
+			err = t.damaged(c.err)
+		}
+		if err != nil {
+			break
+		}
+		empty <- c
+	}
+	close(stop)
+	for range full {
+	}
+	return n, err
+}
+
+// Meta returns a database's meta record, nil if it has none.
+func (t *Tier) Meta(db uint64) ([]byte, error) {
+	if err := t.enter(); err != nil {
+		return nil, err
+	}
+	defer t.leave()
+	v, c, err := t.db.Get(appendDB(nil, metaPrefix, db))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, t.damaged(err)
+	}
+	defer c.Close()
+	return bytes.Clone(v), nil
+}
+
+// Metas calls fn for the meta record of each database, in the order of their
+// numbers. meta is valid until fn returns.
+func (t *Tier) Metas(fn func(db uint64, meta []byte) error) (err error) {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: []byte{metaPrefix}, UpperBound: []byte{metaPrefix + 1}})
+	if err != nil {
+		return t.damaged(err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil {
+			err = t.damaged(e)
+		}
+	}()
+	for more := it.First(); more; more = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return t.damaged(err)
+		}
+		if len(it.Key()) != dbPart {
+			return t.damaged(&DamageError{t.dir, "the key of a meta record can't be read"})
+		}
+		if err := fn(binary.BigEndian.Uint64(it.Key()[1:]), v); err != nil {
+			return err
+		}
+	}
+	return t.damaged(it.Error())
+}

@@ -1,0 +1,655 @@
+package tier
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Writer is one session: what changed in one database, seen whole or not at all
+// once it is committed. A database has at most one open session, and it is used
+// by one goroutine.
+//
+// It begins small, in memory, and ends as one batch in Pebble's log. When it
+// grows beyond Options.BulkBytes it goes on as tables, one of heads and one of
+// bodies, which Pebble takes in as they are: no log, no sorting in memory, and
+// where the database wasn't yet, no compaction.
+//
+//	Begin ── Delete*, DeleteSpace* ── Put*, sorted ── Meta? ── Commit | Abort
+//
+// Errors are kept for Commit.
+type Writer struct {
+	t   *Tier
+	db  uint64
+	tag uint64
+	err error
+
+	spaces  [spaceCount / 64]uint64 // to be emptied
+	cleared bool                    // some of spaces are set
+	graves  []grave
+	meta    []byte
+	hasMeta bool
+
+	buf   []byte // of the records below, and of the keys of graves
+	puts  []put
+	bytes int
+
+	bulk   *bulk
+	bodies int8 // whether the database has bodies in the tier: 0 not yet known, 1, -1
+	key    []byte
+	count  int
+}
+
+// grave is a record to be removed.
+type grave struct {
+	space uint8
+	hash  uint64
+	key   []byte
+}
+
+func (g *grave) compare(space uint8, hash uint64, key []byte) int {
+	if c := cmp.Compare(g.space, space); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(g.hash, hash); c != 0 {
+		return c
+	}
+	return bytes.Compare(g.key, key)
+}
+
+// put is a record in the buffer.
+type put struct {
+	grave
+	head, body []byte
+}
+
+// Begin opens a session for a database.
+func (t *Tier) Begin(db uint64) *Writer {
+	return &Writer{t: t, db: db, tag: t.tag.Add(1)}
+}
+
+// Delete removes a record. Graves come first in a session, in any order; a later
+// Put of the same key stands.
+func (w *Writer) Delete(space uint8, hash uint64, key []byte) {
+	if w.bulk != nil {
+		w.fail(errors.New("a record was deleted behind many puts"))
+		return
+	}
+	w.graves = append(w.graves, grave{space, hash, w.keep(key)})
+	w.bytes += placePart + len(key)
+	w.count++
+	w.t.count.deletes.Add(1)
+}
+
+// DeleteSpace removes all records of a logical database that were there before
+// the session.
+func (w *Writer) DeleteSpace(space uint8) {
+	if w.bulk != nil {
+		w.fail(errors.New("a logical database was deleted behind many puts"))
+		return
+	}
+	w.spaces[space/64] |= 1 << (space % 64)
+	w.cleared = true
+	w.count++
+}
+
+// Put writes a record, in place of one that is there. Records come sorted by
+// space and hash. body nil: the record has none. What is handed in is the
+// caller's again.
+func (w *Writer) Put(space uint8, hash uint64, key, head, body []byte) {
+	w.count++
+	w.t.count.puts.Add(1)
+	if w.err != nil {
+		return
+	}
+	if w.bulk != nil {
+		w.err = w.bulk.put(space, hash, key, head, body)
+		return
+	}
+	// The buffer may move: what points into it stays valid, the old bytes don't
+	// change.
+	p := put{grave: grave{space, hash, w.keep(key)}, head: w.keep(head)}
+	if body != nil {
+		p.body = w.keep(body)
+	}
+	w.puts = append(w.puts, p)
+	w.bytes += 2*placePart + len(key) + len(head) + len(body)
+	if w.bytes > w.t.opts.BulkBytes {
+		w.startBulk()
+	}
+}
+
+// keep copies b into the buffer. It isn't nil.
+func (w *Writer) keep(b []byte) []byte {
+	if cap(w.buf)-len(w.buf) < len(b) {
+		w.buf = make([]byte, 0, max(len(b), min(max(2*cap(w.buf), 4<<10), 256<<10)))
+	}
+	at := len(w.buf)
+	w.buf = append(w.buf, b...)
+	return w.buf[at:len(w.buf):len(w.buf)]
+}
+
+// Meta replaces the database's meta record.
+func (w *Writer) Meta(b []byte) {
+	w.meta, w.hasMeta = bytes.Clone(b), true
+	w.count++
+}
+
+func (w *Writer) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Abort drops the session.
+func (w *Writer) Abort() {
+	if w.bulk != nil {
+		w.bulk.abort()
+		w.bulk = nil
+	}
+	w.fail(errors.New("the session was given up"))
+}
+
+// Commit makes the session's changes visible. With sync it returns when they and
+// all that was committed before are on disk. After an error nothing of the
+// session is in the tier, unless the error is ErrBroken: then that is known only
+// when the tier is opened anew. While the disk is full it waits for room, or
+// fails; see guard.go.
+func (w *Writer) Commit(sync bool) (err error) {
+	defer func() {
+		if err != nil {
+			w.Abort()
+			err = fmt.Errorf("write database %d to the tier: %w", w.db, err)
+		}
+		w.fail(errors.New("the session was committed"))
+		w.puts, w.graves, w.buf = nil, nil, nil
+	}()
+	if w.err != nil {
+		return w.err
+	}
+	t := w.t
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	if w.bulk != nil {
+		return w.commitBulk()
+	}
+	return w.commitSmall(sync)
+}
+
+func (w *Writer) commitSmall(sync bool) error {
+	t := w.t
+	how := pebble.NoSync
+	if sync {
+		how = pebble.Sync
+	}
+	if w.count == 0 {
+		if !sync {
+			return nil
+		}
+		return t.write(func() error { return t.db.LogData(nil, how) })
+	}
+	size := w.bytes + 64 + len(w.meta)
+	b := t.db.NewBatchWithSize(size)
+	for space := range spaceCount {
+		if w.spaces[space/64]&(1<<(space%64)) == 0 {
+			continue
+		}
+		for _, prefix := range []byte{bodyPrefix, headPrefix} {
+			start, end := spaceSpan(prefix, w.db, uint8(space))
+			if err := b.DeleteRange(start, end, nil); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range w.graves {
+		g := &w.graves[i]
+		if err := b.Delete(w.place(headPrefix, g), nil); err != nil {
+			return err
+		}
+		if there, err := w.bodyIsThere(g); err != nil {
+			return err
+		} else if there {
+			if err := b.Delete(w.place(bodyPrefix, g), nil); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range w.puts {
+		p := &w.puts[i]
+		key := w.place(headPrefix, &p.grave)
+		extra := 1
+		if p.body != nil {
+			extra += tagBytes
+		}
+		op := b.SetDeferred(len(key), extra+len(p.head))
+		copy(op.Key, key)
+		appendHead(op.Value[:0], w.tag, p.body != nil, p.head)
+		if err := op.Finish(); err != nil {
+			return err
+		}
+		switch {
+		case p.body != nil:
+			key := w.place(bodyPrefix, &p.grave)
+			op := b.SetDeferred(len(key), tagBytes+len(p.body))
+			copy(op.Key, key)
+			binary.BigEndian.PutUint64(op.Value, w.tag)
+			copy(op.Value[tagBytes:], p.body)
+			if err := op.Finish(); err != nil {
+				return err
+			}
+		default:
+			if there, err := w.bodyIsThere(&p.grave); err != nil {
+				return err
+			} else if there {
+				if err := b.Delete(w.place(bodyPrefix, &p.grave), nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if w.hasMeta {
+		if err := b.Set(appendDB(nil, metaPrefix, w.db), w.meta, nil); err != nil {
+			return err
+		}
+	}
+	err := t.write(func() error {
+		number, err := t.apply(b, how)
+		if err == nil && sync {
+			if err = b.SyncWait(); err == nil {
+				t.state.sessionSynced(number)
+			}
+		}
+		b.Close()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.count.small.Add(1)
+	return nil
+}
+
+// apply puts a batch into Pebble's log, with its number in it. The numbers stand
+// in the log in order.
+func (t *Tier) apply(b *pebble.Batch, how *pebble.WriteOptions) (number uint64, err error) {
+	t.commit.Lock()
+	defer t.commit.Unlock()
+	number = t.commit.last + 1
+	if err := b.Set(sessionKey, binary.BigEndian.AppendUint64(nil, number), nil); err != nil {
+		return 0, err
+	}
+	if how.Sync {
+		err = t.db.ApplyNoSyncWait(b, how)
+	} else {
+		err = t.db.Apply(b, how)
+	}
+	if err == nil {
+		t.commit.last = number
+	}
+	return number, err
+}
+
+// place makes a key, valid until the next call.
+func (w *Writer) place(prefix byte, g *grave) []byte {
+	w.key = appendKey(w.key[:0], prefix, w.db, g.space, g.hash, g.key)
+	return w.key
+}
+
+// bodyIsThere reports whether the tier holds a body of a key, from before the
+// session. Mostly a bloom filter answers.
+func (w *Writer) bodyIsThere(g *grave) (bool, error) {
+	if w.bodies == 0 {
+		has, err := w.t.hasAny(bodyPrefix, w.db)
+		if err != nil {
+			return false, err
+		}
+		w.bodies = -1
+		if has {
+			w.bodies = 1
+		}
+	}
+	if w.bodies < 0 {
+		return false, nil
+	}
+	_, c, err := w.t.db.Get(w.place(bodyPrefix, g))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, explain(err)
+	}
+	c.Close()
+	return true, nil
+}
+
+// hasAny reports whether there is anything of a database under a prefix.
+func (t *Tier) hasAny(prefix byte, db uint64) (bool, error) {
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, prefix, db), UpperBound: dbEnd(prefix, db)})
+	if err != nil {
+		return false, explain(err)
+	}
+	has := it.First()
+	err = it.Error()
+	if e := it.Close(); err == nil {
+		err = e
+	}
+	return has, explain(err)
+}
+
+// bulk is a session that became large.
+type bulk struct {
+	w      *Writer
+	heads  tables
+	bodies tables
+	graves []grave // sorted, those still to be written
+	// The records of the last hash, held back because those of one hash may
+	// come in any order of keys.
+	held    []put
+	heldBuf []byte
+	value   []byte
+}
+
+// startBulk turns the session into one that writes tables.
+func (w *Writer) startBulk() {
+	if err := w.t.enter(); err != nil {
+		w.fail(err)
+		return
+	}
+	defer w.t.leave()
+	w.bulk = &bulk{w: w}
+	w.bulk.heads = tables{w: w, prefix: headPrefix}
+	w.bulk.bodies = tables{w: w, prefix: bodyPrefix}
+	slices.SortFunc(w.graves, func(a, b grave) int { return a.compare(b.space, b.hash, b.key) })
+	w.graves = slices.CompactFunc(w.graves, func(a, b grave) bool { return a.compare(b.space, b.hash, b.key) == 0 })
+	w.bulk.graves = w.graves
+	slices.SortStableFunc(w.puts, func(a, b put) int {
+		return cmp.Or(cmp.Compare(a.space, b.space), cmp.Compare(a.hash, b.hash))
+	})
+	for i := range w.puts {
+		p := &w.puts[i]
+		if w.err = w.bulk.put(p.space, p.hash, p.key, p.head, p.body); w.err != nil {
+			return
+		}
+	}
+	w.puts, w.buf = nil, nil
+}
+
+func (b *bulk) put(space uint8, hash uint64, key, head, body []byte) error {
+	if n := len(b.held); n > 0 {
+		last := &b.held[n-1]
+		if last.space != space || last.hash != hash {
+			if last.space > space || last.space == space && last.hash > hash {
+				return errors.New("records came unsorted")
+			}
+			if err := b.release(); err != nil {
+				return err
+			}
+		}
+	}
+	keep := func(v []byte) []byte {
+		at := len(b.heldBuf)
+		b.heldBuf = append(b.heldBuf, v...)
+		return b.heldBuf[at:len(b.heldBuf):len(b.heldBuf)]
+	}
+	p := put{grave: grave{space, hash, keep(key)}, head: keep(head)}
+	if body != nil {
+		p.body = keep(body)
+	}
+	b.held = append(b.held, p)
+	return nil
+}
+
+// release writes the records of one hash, and the graves before them.
+func (b *bulk) release() error {
+	if len(b.held) > 1 {
+		slices.SortStableFunc(b.held, func(x, y put) int { return bytes.Compare(x.key, y.key) })
+	}
+	for i := range b.held {
+		p := &b.held[i]
+		if i+1 < len(b.held) && bytes.Equal(p.key, b.held[i+1].key) {
+			continue // put twice: the last one stands
+		}
+		if err := b.bury(p); err != nil {
+			return err
+		}
+		b.value = appendHead(b.value[:0], b.w.tag, p.body != nil, p.head)
+		if err := b.heads.set(b.w.place(headPrefix, &p.grave), b.value); err != nil {
+			return err
+		}
+		if p.body != nil {
+			b.value = binary.BigEndian.AppendUint64(b.value[:0], b.w.tag)
+			b.value = append(b.value, p.body...)
+			if err := b.bodies.set(b.w.place(bodyPrefix, &p.grave), b.value); err != nil {
+				return err
+			}
+		} else if err := b.removeBody(&p.grave); err != nil {
+			return err
+		}
+	}
+	b.held, b.heldBuf = b.held[:0], b.heldBuf[:0]
+	return nil
+}
+
+func (b *bulk) removeBody(g *grave) error {
+	there, err := b.w.bodyIsThere(g)
+	if err != nil || !there {
+		return err
+	}
+	return b.bodies.delete(b.w.place(bodyPrefix, g))
+}
+
+// bury writes the graves before p, and drops one of the same key; all of them if
+// p is nil.
+func (b *bulk) bury(p *put) error {
+	for len(b.graves) > 0 {
+		g := &b.graves[0]
+		if p != nil {
+			c := g.compare(p.space, p.hash, p.key)
+			if c > 0 {
+				return nil
+			}
+			if c == 0 {
+				b.graves = b.graves[1:]
+				return nil
+			}
+		}
+		if err := b.heads.delete(b.w.place(headPrefix, g)); err != nil {
+			return err
+		}
+		if err := b.removeBody(g); err != nil {
+			return err
+		}
+		b.graves = b.graves[1:]
+	}
+	return nil
+}
+
+// abort removes what was written.
+func (b *bulk) abort() {
+	b.heads.abort()
+	b.bodies.abort()
+}
+
+func (w *Writer) commitBulk() error {
+	t, b := w.t, w.bulk
+	err := b.release()
+	if err == nil {
+		err = b.bury(nil)
+	}
+	if err == nil {
+		err = b.heads.finish()
+	}
+	if err == nil {
+		err = b.bodies.finish()
+	}
+	if err != nil {
+		return explain(err)
+	}
+	paths := append(b.heads.paths, b.bodies.paths...)
+	if w.hasMeta {
+		meta := tables{w: w, prefix: metaPrefix}
+		err := meta.set(appendDB(nil, metaPrefix, w.db), w.meta)
+		if err == nil {
+			err = meta.finish()
+		}
+		if err != nil {
+			meta.abort()
+			return err
+		}
+		paths = append(paths, meta.paths...)
+		b.heads.paths = paths // so that all are removed on failure
+	}
+	err = t.write(func() error {
+		// Tables are durable when they are taken in. What was committed before
+		// must not be missing then.
+		if err := t.db.LogData(nil, pebble.Sync); err != nil {
+			return err
+		}
+		return t.db.Ingest(context.Background(), paths)
+	})
+	if err != nil {
+		return err
+	}
+	t.count.bulk.Add(1)
+	w.bulk = nil
+	return nil
+}
+
+// tables writes sorted records of one prefix to tables of about tableBytes.
+type tables struct {
+	w      *Writer
+	prefix byte
+	table  *sstable.Writer
+	first  []byte // lower end of the open table's share of the keys; nil: all
+	last   []byte
+	paths  []string
+	began  bool
+}
+
+func (s *tables) set(key, value []byte) error {
+	if err := s.room(key); err != nil {
+		return err
+	}
+	return s.table.Set(key, value)
+}
+
+func (s *tables) delete(key []byte) error {
+	if err := s.room(key); err != nil {
+		return err
+	}
+	return s.table.Delete(key)
+}
+
+// room sees to it that there is a table for key.
+func (s *tables) room(key []byte) error {
+	if s.table != nil && s.table.Raw().EstimatedSize() >= tableLimit {
+		if err := s.closeTable(bytes.Clone(key)); err != nil {
+			return err
+		}
+	}
+	if s.table == nil {
+		return s.openTable()
+	}
+	return nil
+}
+
+func (s *tables) openTable() error {
+	t := s.w.t
+	name := t.opts.FS.PathJoin(t.dir, incomingDir, fmt.Sprintf("%d.sst", t.incoming.Add(1)))
+	f, err := t.opts.FS.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	s.paths = append(s.paths, name)
+	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})
+	// Not as for the lowest level, where removals count as done.
+	s.table = sstable.NewWriter(objstorageprovider.NewFileWritable(f), t.pebble.MakeWriterOptions(0, t.db.TableFormat()))
+	return nil
+}
+
+// closeTable ends the open table, whose share of the keys ends at end (nil: it is
+// the last), with the spaces that the session empties.
+func (s *tables) closeTable(end []byte) error {
+	if s.w.cleared && s.prefix != metaPrefix {
+		for space := range spaceCount {
+			if s.w.spaces[space/64]&(1<<(space%64)) == 0 {
+				continue
+			}
+			from, to := spaceSpan(s.prefix, s.w.db, uint8(space))
+			if s.first != nil && bytes.Compare(from, s.first) < 0 {
+				from = s.first
+			}
+			if end != nil && bytes.Compare(to, end) > 0 {
+				to = end
+			}
+			if bytes.Compare(from, to) < 0 {
+				if err := s.table.DeleteRange(from, to); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	err := s.table.Close()
+	s.table, s.first = nil, end
+	return err
+}
+
+func (s *tables) finish() error {
+	if s.table == nil && s.w.cleared && s.prefix != metaPrefix {
+		if err := s.openTable(); err != nil {
+			return err
+		}
+	}
+	if s.table == nil {
+		return nil
+	}
+	return s.closeTable(nil)
+}
+
+func (s *tables) abort() {
+	if s.table != nil {
+		s.table.Close()
+		s.table = nil
+	}
+	for _, name := range s.paths {
+		s.w.t.opts.FS.Remove(name)
+	}
+}
+
+// Drop removes a database. It is a session of its own.
+func (t *Tier) Drop(db uint64) error {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	b := t.db.NewBatch()
+	for _, prefix := range []byte{bodyPrefix, headPrefix, metaPrefix} {
+		if err := b.DeleteRange(appendDB(nil, prefix, db), dbEnd(prefix, db), nil); err != nil {
+			return err
+		}
+	}
+	err := t.write(func() error {
+		_, err := t.apply(b, pebble.NoSync)
+		b.Close()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("drop database %d from the tier: %w", db, err)
+	}
+	t.count.drop.Add(1)
+	return nil
+}
+
+// tableLimit is tableBytes, but in tests.
+var tableLimit uint64 = tableBytes
