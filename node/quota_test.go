@@ -121,9 +121,12 @@ func TestAFloodOverTheRateLeavesANeighbourAlone(t *testing.T) {
 			t.Fatalf("over the rate a command answers %s", got)
 		}
 	}
-	if t1 := c.nodes["mad"].find(slow.id); t1.Delayed() == 0 {
-		t.Error("nothing was delayed")
-	}
+	p := c.nodes["mad"].find(slow.id)
+	p.shard.do(func() {
+		if p.Delayed() == 0 {
+			t.Error("nothing was delayed")
+		}
+	})
 }
 
 func TestStandaloneHasTheLimitsItIsGiven(t *testing.T) {
