@@ -91,6 +91,10 @@ func (b *bench) latency() (string, error) {
 				tails[s] = append(tails[s], tailOf(found.all()))
 			}
 		}
+		load.door = node.door()
+		if err := b.profiled(node, "latency "+shape.name, func() error { _, err := load.run(b.ctx); return err }); err != nil {
+			return "", err
+		}
 		var ratios []float64
 		for i := range tails[redis] {
 			ratios = append(ratios, float64(tails[node][i].p999)/float64(tails[redis][i].p999))

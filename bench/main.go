@@ -8,20 +8,22 @@
 // It builds the program, starts what it measures on loopback addresses with
 // state in a directory of its own, and ends it again. A section is a file:
 //
-//	server.go    a lone node against redis-server, in alternating rounds
-//	forward.go   writes on replicas against the simulated round trip
-//	edge.go      what the hop through an edge costs
-//	idle.go      memory of databases that nobody uses
-//	latency.go   the tail of latency at half of the top rate, with millions of keys
-//	memory.go    bytes per key of the same data
-//	density.go   very many small databases, asleep, and waking one
-//	tier.go      ten times more data than memory
-//	always.go    a sync before each reply
-//	recovery.go  starting after kill -9
-//	eviction.go  what LRU keeps of the same trace
+//	server.go      a lone node against redis-server, in alternating rounds
+//	forward.go     writes on replicas against the simulated round trip
+//	edge.go        what the hop through an edge costs
+//	idle.go        memory of databases that nobody uses
+//	latency.go     the tail of latency at half of the top rate, with millions of keys
+//	memory.go      bytes per key of the same data
+//	density.go     very many small databases, asleep, and waking one
+//	tier.go        ten times more data than memory
+//	always.go      a sync before each reply
+//	recovery.go    starting after kill -9
+//	eviction.go    what LRU keeps of the same trace
 //	neighbours.go  a light client beside a database that does its worst
 //
-//	go run ./bench soak -for 10m        many databases under everything at once, see soak.go
+// And one is no measurement, but a node under everything at once, for minutes:
+//
+//	go run ./bench soak -for 10m        see soak.go
 //
 // Figures are of processes, not of functions: a server's CPU is what its
 // process used, system calls and background work included. Where two things
@@ -114,8 +116,8 @@ func run(ctx context.Context, args []string) error {
 	out := flags.String("o", "docs/benchmarks.md", "`file` whose marked sections are rewritten; empty: none. A -quick run only prints unless this is given")
 	flags.BoolVar(&b.quick, "quick", false, "fewer and shorter rounds: to see that it works, not to quote")
 	flags.StringVar(&b.vecino, "vecino", "", "`program` to measure (default: built from this tree)")
-	flags.StringVar(&b.profile, "profile", "", "also take CPU profiles of the node in server and edge, into `directory`")
-	flags.StringVar(&b.cases, "case", "", "of server, only cases whose name contains `text`, such as \"ZADD\" or \"-P 16\"; prints only")
+	flags.StringVar(&b.profile, "profile", "", "also take CPU profiles of the node in server, edge, latency, tier and always, into `directory`")
+	flags.StringVar(&b.cases, "case", "", "of server, memory and neighbours only cases whose name contains `text`, such as \"ZADD\", \"-P 16\", \"hash\" or \"KEYS\"; prints only; without -only it is of server")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -126,6 +128,9 @@ func run(ctx context.Context, args []string) error {
 	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "o" })
 	if (b.quick || b.cases != "") && !given {
 		*out = ""
+	}
+	if b.cases != "" && *only == "" {
+		*only = "server"
 	}
 	chosen, err := choose(*only)
 	if err != nil {

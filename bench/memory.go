@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 )
 
 // The section memory fills redis-server and a node with the same data, and
@@ -75,6 +76,9 @@ type weight struct {
 func (b *bench) memory() (string, error) {
 	t := &table{head: []string{"data", "keys", "Redis RSS B", "Vecino RSS B", "of Redis's", "aim", "Redis used_memory B", "Vecino used_memory B", "of Redis's"}}
 	for _, d := range datasets {
+		if !strings.Contains(d.name, b.cases) {
+			continue
+		}
 		n := pick(b, d.n, d.quick)
 		redis, node, err := b.startBoth("memory", nil, nil)
 		if err != nil {
@@ -95,6 +99,9 @@ func (b *bench) memory() (string, error) {
 		t.add(d.name, fmt.Sprint(n), fmt.Sprintf("%.0f", r.rss), fmt.Sprintf("%.0f", v.rss), judged(fmt.Sprintf("%.2f", v.rss/r.rss), meets(v.rss/r.rss, d.aim)), fmt.Sprintf("≤ %.1f", d.aim),
 			fmt.Sprintf("%.0f", r.used), fmt.Sprintf("%.0f", v.used), fmt.Sprintf("%.2f", v.used/r.used))
 		b.say("memory: %d × %s: %.0f B each, Redis %.0f", n, d.name, v.rss, r.rss)
+	}
+	if len(t.rows) == 0 {
+		return "", fmt.Errorf("no data is named like %q", b.cases)
 	}
 	return t.String() + "\n\nBytes per key: what the process (RSS), and what INFO's used_memory, has grown by from the empty server to the full one. Both were asked to give back what they don't need before each look.", nil
 }

@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -50,7 +49,7 @@ func (b *bench) neighbours() (string, error) {
 	if err := errors.Join(fillStrings(light, lightKeys, shortValue).run(b.ctx), fillStrings(heavy, heavyKeys, shortValue).run(b.ctx)); err != nil {
 		return "", err
 	}
-	control, err := b.newControl()
+	control, err := b.newControl(heavyKeys)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +59,7 @@ func (b *bench) neighbours() (string, error) {
 		return "", err
 	}
 
-	lasts := pick(b, 5*time.Second, 1500*time.Millisecond)
+	lasts := pick(b, slowFor-500*time.Millisecond, 1500*time.Millisecond)
 	quiet := func(seed uint64) (tail, error) {
 		found, err := traffic{door: light, conns: 2, together: 1, rate: lightRate, lasts: lasts, command: halfWrites(lightKeys, shortValue), seed: seed}.run(b.ctx)
 		if err == nil {
@@ -74,19 +73,26 @@ func (b *bench) neighbours() (string, error) {
 	flood := func(to door) func() (func() (string, error), error) {
 		return func() (func() (string, error), error) { return b.flood(to, heavyKeys) }
 	}
+	keysOf := func(to door) func() (func() (string, error), error) {
+		return func() (func() (string, error), error) { return b.nuisance(to, "-command", "KEYS *") }
+	}
+	keys := fmt.Sprintf("KEYS * on %d keys, again and again", heavyKeys)
+	pipelines := fmt.Sprintf("%d connections with %d-deep pipelines", floodConns, floodPipeline)
 	disturbances := []disturbance{
 		{"a command of " + slowFor.String(), slow, true},
-		{fmt.Sprintf("KEYS * on %d keys, again and again", heavyKeys), func() (func() (string, error), error) { return b.repeat(heavy, "KEYS", "*") }, true},
-		{fmt.Sprintf("%d connections with %d-deep pipelines", floodConns, floodPipeline), flood(heavy), true},
-		{"the same flood, to another process on this machine", flood(control.door()), false},
+		{keys, keysOf(heavy), true},
+		{pipelines, flood(heavy), true},
+		{"another process: " + keys, keysOf(control.door()), false},
+		{"another process: " + pipelines, flood(control.door()), false},
+	}
+	disturbances = slices.DeleteFunc(disturbances, func(d disturbance) bool { return !strings.Contains(d.name, b.cases) })
+	if len(disturbances) == 0 {
+		return "", fmt.Errorf("nothing that a neighbour does is named like %q", b.cases)
 	}
 	t := &table{head: []string{"database B runs", "p50 ms quiet", "p50 ms", "p99 ms quiet", "p99 ms", "ratio", "of the rounds", "max ms", "meanwhile on B"}}
 	before, during, did := make([][]tail, len(disturbances)), make([][]tail, len(disturbances)), make([]string, len(disturbances))
 	for round := range pick(b, 3, 1) {
 		for i, d := range disturbances {
-			if d.start == nil {
-				continue
-			}
 			x, err := quiet(uint64(round))
 			if err != nil {
 				return "", err
@@ -106,10 +112,6 @@ func (b *bench) neighbours() (string, error) {
 		}
 	}
 	for i, d := range disturbances {
-		if d.start == nil {
-			t.add(d.name, "", "", "", "", "not available", "", "", "there is no command here that takes so long")
-			continue
-		}
 		var ratios []float64
 		for r := range during[i] {
 			ratios = append(ratios, float64(during[i][r].p99)/float64(before[i][r].p99))
@@ -122,11 +124,11 @@ func (b *bench) neighbours() (string, error) {
 			judged(fmt.Sprintf("%.1f", median(ratios)), !d.aimed || median(ratios) <= aimNeighbour), spread(ratios), mid(during[i], func(x tail) time.Duration { return x.max }), did[i])
 	}
 	return t.String() + fmt.Sprintf("\n\nOne node with one loop. The light client sends %d commands a second, half of them writes, on two connections to database A, first alone and then beside database B; %d rounds, medians. "+
-		"The flood comes from a process of its own with `nice 19`. The aim is at most %.0f times the quiet p99.", lightRate, len(before[len(before)-1]), aimNeighbour), nil
+		"What loads B comes from a process of its own with `nice 19`; \"another process\" is a redis-server that gets the same load in the node's stead. The aim is at most %.0f times the quiet p99.", lightRate, len(before[len(before)-1]), aimNeighbour), nil
 }
 
-// newControl is a redis-server for the flood that isn't the node's.
-func (b *bench) newControl() (*rival, error) {
+// newControl is a redis-server to be loaded in the node's stead.
+func (b *bench) newControl(keys int) (*rival, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -135,7 +137,7 @@ func (b *bench) newControl() (*rival, error) {
 	if err != nil {
 		return nil, err
 	}
-	return control, fillStrings(control.door(), 100_000, shortValue).run(b.ctx)
+	return control, fillStrings(control.door(), keys, shortValue).run(b.ctx)
 }
 
 // slowCommand finds a command that keeps a database busy for so long: one big
@@ -202,51 +204,24 @@ func (b *bench) slowCommand(to door) (start func() (func() (string, error), erro
 	}, nil
 }
 
-// repeat sends a command again and again, and reads replies without looking at
-// them.
-func (b *bench) repeat(to door, args ...string) (finish func() (string, error), err error) {
-	c, err := to.open(b.ctx)
-	if err != nil {
-		return nil, err
-	}
-	var stop atomic.Bool
-	type ended struct {
-		times int
-		bytes int64
-		err   error
-	}
-	done := make(chan ended, 1)
-	begun := time.Now()
-	go func() {
-		defer c.Close()
-		var e ended
-		for !stop.Load() && e.err == nil {
-			n, err := c.discard(args...)
-			e.times, e.bytes, e.err = e.times+1, e.bytes+n, err
-		}
-		done <- e
-	}()
-	return func() (string, error) {
-		stop.Store(true)
-		e := <-done
-		return fmt.Sprintf("%d in %.1f s, %d MiB of replies", e.times, time.Since(begun).Seconds(), e.bytes>>20), e.err
-	}, nil
+// flood lets many pipelining connections loose.
+func (b *bench) flood(to door, keys int) (finish func() (string, error), err error) {
+	return b.nuisance(to, "-keys", fmt.Sprint(keys), "-conns", fmt.Sprint(floodConns), "-pipeline", fmt.Sprint(floodPipeline))
 }
 
-// flood lets many pipelining connections loose, from a process of its own that
-// gives way to all others: between machines it wouldn't share their cores.
-func (b *bench) flood(to door, keys int) (finish func() (string, error), err error) {
+// nuisance starts a process that loads a database until it is ended. It gives
+// way to all others: between machines it wouldn't share their cores.
+func (b *bench) nuisance(to door, how ...string) (finish func() (string, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	b.floods++
-	name := fmt.Sprintf("flood-%d", b.floods)
-	args := []string{"-n", "19", self, "flood", "-addr", to.addr, "-keys", fmt.Sprint(keys), "-conns", fmt.Sprint(floodConns), "-pipeline", fmt.Sprint(floodPipeline)}
+	args := append([]string{"-n", "19", self, "flood", "-addr", to.addr}, how...)
 	if to.database.IsValid() {
 		args = append(args, "-database", to.database.String())
 	}
-	p, err := b.launch(name, nil, "nice", args...)
+	p, err := b.launch(fmt.Sprintf("flood-%d", b.floods), nil, "nice", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -261,32 +236,36 @@ func (b *bench) flood(to door, keys int) (finish func() (string, error), err err
 	}
 	time.Sleep(200 * time.Millisecond) // until it is in full flow
 	return func() (string, error) {
-		b.stop(p)
-		var found floodReport
-		_, line, ok := strings.Cut(p.lastWords(), floodReady+"\n")
-		if !ok || json.Unmarshal([]byte(line), &found) != nil {
-			return "", fmt.Errorf("the flood failed: %s", p.lastWords())
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(time.Minute): // a reply of a hundred MiB may be under way
 		}
-		return fmt.Sprintf("%.0f k commands/s", found.RPS/1000), nil
+		b.stop(p)
+		_, did, ok := strings.Cut(p.lastWords(), floodReady+"\n")
+		if !ok || did == "" {
+			return "", fmt.Errorf("the load on B failed: %s", p.lastWords())
+		}
+		return did, nil
 	}, nil
 }
 
 const floodReady = "flowing"
 
-type floodReport struct{ RPS float64 }
-
-// runFlood is the process of a flood: traffic until it is told to stop, and a
-// line of what it did.
+// runFlood is the process of a nuisance: a load until it is told to stop, and
+// then a line of what it did.
 func runFlood(ctx context.Context, args []string) error {
 	var (
 		to       door
 		database string
 		load     traffic
 		keys     int
+		command  string
 	)
 	flags := flag.NewFlagSet("flood", flag.ContinueOnError)
 	flags.StringVar(&to.addr, "addr", "", "")
 	flags.StringVar(&database, "database", "", "")
+	flags.StringVar(&command, "command", "", "answered with an array, and sent again and again")
 	flags.IntVar(&keys, "keys", 1, "")
 	flags.IntVar(&load.conns, "conns", 1, "")
 	flags.IntVar(&load.together, "pipeline", 1, "")
@@ -300,14 +279,40 @@ func runFlood(ctx context.Context, args []string) error {
 		}
 		to.database = a
 	}
-	load.door, load.command = to, halfWrites(keys, shortValue)
-	load.lasts = time.Hour
-	load.ready = func() { fmt.Println(floodReady) }
-	load.seed = rand.Uint64()
-	load.forget = true
-	found, err := load.run(ctx)
-	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
+	ready := func() { fmt.Println(floodReady) }
+	if command != "" {
+		did, err := repeat(ctx, to, ready, strings.Fields(command)...)
+		fmt.Println(did)
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(floodReport{found.rps()})
+	load.door, load.command, load.ready = to, halfWrites(keys, shortValue), ready
+	load.lasts, load.seed, load.forget = time.Hour, rand.Uint64(), true
+	found, err := load.run(ctx)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if found.failed > 0 {
+		return found.sound()
+	}
+	fmt.Printf("%.0f k commands/s\n", found.rps()/1000)
+	return nil
+}
+
+// repeat sends a command again and again, and doesn't keep the replies.
+func repeat(ctx context.Context, to door, ready func(), args ...string) (did string, err error) {
+	c, err := to.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	ready()
+	begun, times, bytes := time.Now(), 0, int64(0)
+	for ctx.Err() == nil {
+		n, err := c.discard(args...)
+		if err != nil {
+			return "", err
+		}
+		times, bytes = times+1, bytes+n
+	}
+	return fmt.Sprintf("%d of %.1f s, %d MiB each", times, time.Since(begun).Seconds()/float64(times), bytes/int64(times)>>20), nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,4 +32,14 @@ func (b *bench) takeProfile(admin string, p *process, what string) (finish func(
 		name := strings.Join(strings.Fields(strings.ReplaceAll(strings.ToLower(what), "-", "")), "-") + ".pprof"
 		return os.WriteFile(filepath.Join(b.profile, name), a.profile, 0o644)
 	}
+}
+
+// profiled takes a profile of a node while something runs that doesn't count.
+// Without -profile it does nothing.
+func (b *bench) profiled(r *rival, what string, run func() error) error {
+	if b.profile == "" {
+		return nil
+	}
+	finish := b.takeProfile(r.admin, r.process, what)
+	return errors.Join(run(), finish())
 }

@@ -107,6 +107,10 @@ func (b *bench) tier() (string, error) {
 				rps[s] = append(rps[s], found.rps())
 			}
 		}
+		load.door = small.door()
+		if err := b.profiled(small, fmt.Sprintf("tier -P %d", together), func() error { _, err := load.run(b.ctx); return err }); err != nil {
+			return "", err
+		}
 		var ratios []float64
 		for i := range rps[full] {
 			ratios = append(ratios, rps[small][i]/rps[full][i])
