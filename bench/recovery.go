@@ -59,8 +59,8 @@ func (b *bench) recoverOne() (string, error) {
 	}
 	defer func() { b.end(node) }()
 	servers := []**rival{&plain, &rewritten, &node}
-	for _, s := range servers {
-		b.say("recovery: filling %s with %d keys", (*s).name, n)
+	for i, s := range servers {
+		b.say("recovery: filling %s with %d keys, %d of %d", (*s).name, n, i+1, len(servers))
 		if err := fillStrings((*s).door(), n, shortValue).run(b.ctx); err != nil {
 			return "", err
 		}
@@ -68,6 +68,7 @@ func (b *bench) recoverOne() (string, error) {
 	if err := b.rewriteLog(rewritten); err != nil {
 		return "", err
 	}
+	names := []string{"Redis, AOF of commands", "Redis, AOF with a rewritten base", "Vecino"}
 	found := make([][]restart, len(servers))
 	for range pick(b, 3, 1) {
 		for i, s := range servers {
@@ -83,7 +84,7 @@ func (b *bench) recoverOne() (string, error) {
 				return "", fmt.Errorf("%s after kill -9: %w", (*s).name, err)
 			}
 			found[i] = append(found[i], r)
-			b.say("recovery: %s: first answer after %.2f s, loaded after %.2f s", (*s).name, r.first.Seconds(), r.loaded.Seconds())
+			b.say("recovery: %s: first answer after %.2f s, loaded after %.2f s", names[i], r.first.Seconds(), r.loaded.Seconds())
 		}
 	}
 	t := &table{head: []string{fmt.Sprintf("%d keys", n), "rounds", "first GET s", "all loaded s", "first GET, of Redis's", "all loaded, of Redis's", "of Redis's with a base"}}
@@ -91,11 +92,11 @@ func (b *bench) recoverOne() (string, error) {
 		return median(each(found[i], func(r restart) float64 { return figure(r).Seconds() }))
 	}
 	first, loaded := func(r restart) time.Duration { return r.first }, func(r restart) time.Duration { return r.loaded }
-	for i, name := range []string{"Redis, AOF of commands", "Redis, AOF with a rewritten base"} {
+	for i, name := range names[:2] {
 		t.add(name, fmt.Sprint(len(found[i])), fmt.Sprintf("%.2f", mid(i, first)), fmt.Sprintf("%.2f", mid(i, loaded)), "", "", "")
 	}
 	toFirst, toAll := mid(2, first)/mid(0, loaded), mid(2, loaded)/mid(0, loaded)
-	t.add("Vecino", fmt.Sprint(len(found[2])), fmt.Sprintf("%.2f", mid(2, first)), fmt.Sprintf("%.2f", mid(2, loaded)),
+	t.add(names[2], fmt.Sprint(len(found[2])), fmt.Sprintf("%.2f", mid(2, first)), fmt.Sprintf("%.2f", mid(2, loaded)),
 		judged(fmt.Sprintf("%.2f", toFirst), meets(toFirst, aimRecovery)), judged(fmt.Sprintf("%.2f", toAll), meets(toAll, aimRecovery)), fmt.Sprintf("%.2f", mid(2, loaded)/mid(1, loaded)))
 	return t.String() + fmt.Sprintf("\n\nFrom the start of the process to the first GET that found its key, and until DBSIZE is right and INFO says that nothing is being loaded. "+
 		"Before each kill %d keys were written again. The files are in the page cache. The aim is a third of redis-server's time with a log of commands.", min(recoveryMore, n/10)), nil
