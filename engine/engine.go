@@ -21,7 +21,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync"
 	"syscall"
 
 	"vecino/catalog"
@@ -59,7 +58,7 @@ type DB struct {
 	id  catalog.ID
 	cfg Config
 
-	sync.Mutex
+	latch
 	ks     *keyspace.Keyspace
 	pos    catalog.Position // of the last entry made or applied
 	hash   uint64           // of the history up to pos

@@ -211,7 +211,9 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 	for _, s := range n.shards {
 		s.do(func() {
 			for _, t := range s.tenants {
-				t.Engine.Lock()
+				if !t.Here() || !t.Engine.TryLock() {
+					continue // the next report tells
+				}
 				st := api.CopyStatus{
 					Database: t.Record().ID, Role: catalog.Replica, State: catalog.Syncing, Applied: t.Engine.Position(),
 					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: t.Engine.Keyspace().Used(), Keys: int64(t.Engine.Keyspace().Keys()),

@@ -107,15 +107,8 @@ func (g *greeter) Data(c *loop.Conn, in []byte) (used int) {
 	}
 	a := &arrival{node: g.node, to: p, client: h.Source}
 	c.SetHandler(a)
-	if p.shard.loop != c.Loop() {
-		c.Move(p.shard.loop)
-		c.Post(func() { a.open(c) })
-		return n
-	}
-	a.open(c)
-	if n < len(in) {
-		c.Again()
-	}
+	c.GiveTo(p.Owner)
+	c.Post(func() { a.open(c) })
 	return n
 }
 
@@ -166,10 +159,13 @@ type arrival struct {
 }
 
 // Opened is called where there is no header to wait for. See loop.Opener.
-func (a *arrival) Opened(c *loop.Conn) { a.open(c) }
+func (a *arrival) Opened(c *loop.Conn) {
+	c.SetOwner(a.to.Owner)
+	a.to.Do(func() { a.open(c) })
+}
 
-// open makes the session of a connection that is on its tenant's loop, unless
-// it has one, and returns it. It is nil when the tenant isn't here any more.
+// open makes the session of a connection, in a turn of its tenant, unless it
+// has one, and returns it. It is nil when the tenant isn't here any more.
 func (a *arrival) open(c *loop.Conn) *session.Session {
 	if c.Closed() || c.Handler() != loop.Handler(a) {
 		return nil

@@ -62,7 +62,7 @@ func (n *Node) LinkUp(node string, boot uint64) {
 	n.links.set(node, boot, true)
 	n.eachShard(func(s *shard) {
 		for _, t := range s.tenants {
-			t.LinkUp(node, boot)
+			t.Do(func() { t.LinkUp(node, boot) })
 		}
 	})
 }
@@ -73,7 +73,7 @@ func (n *Node) LinkDown(node string, _ error) {
 	n.lagged.forget(node)
 	n.eachShard(func(s *shard) {
 		for _, t := range s.tenants {
-			t.LinkDown(node)
+			t.Do(func() { t.LinkDown(node) })
 		}
 	})
 }
@@ -96,19 +96,38 @@ func (n *Node) Frame(node string, lane link.Lane, f link.Frame) {
 
 func (n *Node) deliver(node string, lane link.Lane, id catalog.ID, kind uint8, payload []byte) {
 	s := n.shardOf(id)
-	take := func() {
-		if t := s.tenants[id]; t != nil {
-			t.Frame(node, kind, payload)
-		} else if kind == replication.Subscribe {
-			// The catalog hasn't told this node yet.
-			n.Send(node, link.Live, link.Frame{Kind: replication.NotPrimary, DB: id})
-		}
-	}
 	if lane == link.Live {
-		s.loop.Post(take)
+		s.loop.Post(func() { s.take(node, id, kind, payload, func() {}) })
 		return
 	}
-	s.do(take) // bulk waits for the loop, and its sender for bulk
+	// Bulk waits for the loop, and its sender for bulk. But a tenant that is away
+	// keeps its neighbours' bulk waiting only when a lot of its own has come together.
+	taken := make(chan struct{})
+	done := sync.OnceFunc(func() { close(taken) })
+	if s.loop.Post(func() {
+		s.take(node, id, kind, payload, done)
+		if t := s.tenants[id]; t != nil && !t.Here() && t.Owner.Backlog() < mostBacklog {
+			done()
+		}
+	}) {
+		<-taken
+	}
+}
+
+// mostBacklog is how much may wait for a tenant that is away before bulk does.
+const mostBacklog = 64
+
+// take gives a frame to its tenant, which has it in one of its turns.
+func (s *shard) take(node string, id catalog.ID, kind uint8, payload []byte, done func()) {
+	if t := s.tenants[id]; t != nil {
+		t.Do(func() { t.Frame(node, kind, payload); done() })
+		return
+	}
+	if kind == replication.Subscribe {
+		// The catalog hasn't told this node yet.
+		s.node.Send(node, link.Live, link.Frame{Kind: replication.NotPrimary, DB: id})
+	}
+	done()
 }
 
 // replicated reports whether a frame is part of the stream of entries.
@@ -131,7 +150,7 @@ func (n *Node) SendSnapshot(t *session.Tenant, node string, snapshot *replicatio
 		if err != nil {
 			n.log.Warn("snapshot not sent", "db", uint64(snapshot.DB), "node", node, "err", err.Error())
 		}
-		s.loop.Post(func() {
+		t.Owner.Post(func() {
 			t.Engine.Lock()
 			defer t.Engine.Unlock()
 			done(err == nil)

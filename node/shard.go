@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,15 +22,14 @@ type shard struct {
 	index   int
 	loop    *loop.Loop
 	journal *journal.Journal
-	scratch session.Scratch
 
 	// For the loop's thread.
 	tenants map[catalog.ID]*session.Tenant
 	dirty   []*session.Tenant
-	unsafe  map[*session.Tenant]struct{} // whose last changes could not be committed
-	syncing []*session.Tenant            // whose last changes are to be on disk
-	listed  map[*session.Tenant]struct{} // those
-	order   []*session.Tenant            // all, to be ticked in turn
+	unsafe  map[*session.Tenant]struct{}   // whose last changes could not be committed
+	syncing map[*session.Tenant]struct{}   // whose last changes are to be on disk
+	parting map[catalog.ID]*session.Tenant // that are to be closed
+	order   []*session.Tenant              // all, to be ticked in turn
 	turn    int
 	lively  map[*session.Tenant]int64 // those that did something lately, and when
 	failed  bool                      // the last commit failed
@@ -46,7 +46,7 @@ type shard struct {
 func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
-	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), listed: make(map[*session.Tenant]struct{}), recovered: make(map[catalog.ID]*recovered)}
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), syncing: make(map[*session.Tenant]struct{}), parting: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
 	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{
 		SegmentBytes: n.cfg.SegmentBytes, Log: n.log, OnlyWanted: true, OnSync: s.onSync, OnSyncFailed: s.onSyncFailed,
 	}); err != nil {
@@ -54,6 +54,7 @@ func newShard(n *Node, index int) (s *shard, err error) {
 	}
 	s.loop, err = loop.New(loop.Options{
 		BeforeFlush: s.beforeFlush,
+		Scratch:     func() any { return new(session.Scratch) },
 		AcceptError: func(err error) { n.log.Error("can't accept connections", "err", err.Error()) },
 	})
 	if err != nil {
@@ -80,18 +81,19 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) tick() {
 	now := s.loop.NowMS()
 	for t, since := range s.lively {
-		if now-since > idleTicks*tickEvery.Milliseconds() || s.tenants[t.Record().ID] != t {
+		if now-since > idleTicks*tickEvery.Milliseconds() || s.tenants[t.Engine.ID()] != t {
 			delete(s.lively, t)
 			continue
 		}
-		t.Tick()
+		t.Do(t.Tick)
 	}
 	for range (len(s.order) + idleTicks - 1) / idleTicks {
 		s.turn++
 		if s.turn >= len(s.order) {
 			s.turn = 0
 		}
-		s.order[s.turn].Tick()
+		t := s.order[s.turn]
+		t.Do(t.Tick)
 	}
 	s.loop.After(tickEvery, s.tick)
 }
@@ -114,8 +116,12 @@ func (s *shard) beforeFlush(*loop.Loop) {
 	}
 	s.failed = err != nil
 	now := s.loop.NowMS()
-	for i, t := range s.dirty {
-		s.dirty[i] = nil
+	later := s.dirty[:0]
+	for _, t := range s.dirty {
+		if !t.Here() {
+			later = append(later, t) // nothing of it leaves before it is back
+			continue
+		}
 		if since := s.lively[t]; now-since > tickEvery.Milliseconds() {
 			s.lively[t] = now
 		}
@@ -129,13 +135,16 @@ func (s *shard) beforeFlush(*loop.Loop) {
 		t.Flush()
 		s.await(t)
 	}
-	s.dirty = s.dirty[:0]
+	clear(s.dirty[len(later):])
+	s.dirty = later
 	if err == nil && len(s.unsafe) > 0 {
 		for t := range s.unsafe {
-			t.Flush()
-			s.await(t)
+			if t.Here() {
+				delete(s.unsafe, t)
+				t.Flush()
+				s.await(t)
+			}
 		}
-		clear(s.unsafe)
 	}
 	if s.want > 0 {
 		s.journal.Want(s.want)
@@ -160,10 +169,7 @@ func (s *shard) await(t *session.Tenant) {
 	case catalog.SyncEverySec:
 		s.want = max(s.want, off)
 	}
-	if _, listed := s.listed[t]; !listed {
-		s.listed[t] = struct{}{}
-		s.syncing = append(s.syncing, t)
-	}
+	s.syncing[t] = struct{}{}
 }
 
 // onSync is called by the journal, on any goroutine. However often that is before
@@ -177,26 +183,26 @@ func (s *shard) onSync(off journal.Offset) {
 
 func (s *shard) tellSynced() {
 	s.telling.Store(false)
-	off := journal.Offset(s.synced.Load())
-	kept := s.syncing[:0]
-	for _, t := range s.syncing {
-		if s.tenants[t.Record().ID] == t {
-			t.Synced(off)
-			if t.Unsynced() != 0 {
-				kept = append(kept, t)
-				continue
-			}
+	for t := range s.syncing {
+		if s.tenants[t.Engine.ID()] != t {
+			delete(s.syncing, t)
+			continue
 		}
-		delete(s.listed, t)
+		t.Do(func() {
+			t.Synced(journal.Offset(s.synced.Load()))
+			t.Owner.Settle(func() {
+				if t.Unsynced() == 0 {
+					delete(s.syncing, t)
+				}
+			})
+		})
 	}
-	clear(s.syncing[len(kept):])
-	s.syncing = kept
 }
 
 func (s *shard) onSyncFailed(err error) {
 	s.loop.Post(func() {
-		for _, t := range s.syncing {
-			t.SyncFailed(err)
+		for t := range s.syncing {
+			t.Do(func() { t.SyncFailed(err) })
 		}
 	})
 }
@@ -215,7 +221,7 @@ func (n *Node) place(rec catalog.Database) {
 	if p := n.find(rec.ID); p != nil {
 		n.index(rec, p)
 		n.records.put(rec)
-		p.shard.do(func() {
+		p.do(func() {
 			if p.Record().Revision <= rec.Revision {
 				p.Update(rec)
 			}
@@ -226,16 +232,25 @@ func (n *Node) place(rec catalog.Database) {
 	n.records.put(rec)
 	s := n.shardOf(rec.ID)
 	s.do(func() {
-		if s.tenants[rec.ID] != nil {
+		if old := s.parting[rec.ID]; old != nil {
+			old.Do(func() { old.Owner.Settle(func() { s.settleIn(rec) }) })
 			return
 		}
-		t := s.newTenant(rec)
-		s.tenants[rec.ID] = t
-		s.order = append(s.order, t)
-		t.Update(rec)
-		n.index(rec, &placed{t, s})
-		n.Changed(t)
+		s.settleIn(rec)
 	})
+}
+
+// settleIn makes the tenant of a record, unless there is one.
+func (s *shard) settleIn(rec catalog.Database) {
+	if s.tenants[rec.ID] != nil {
+		return
+	}
+	t := s.newTenant(rec)
+	s.tenants[rec.ID] = t
+	s.order = append(s.order, t)
+	t.Update(rec)
+	s.node.index(rec, &placed{t, s})
+	s.node.Changed(t)
 }
 
 // newTenant makes a tenant of what recovery found, or an empty one.
@@ -245,7 +260,7 @@ func (s *shard) newTenant(rec catalog.Database) *session.Tenant {
 	if r == nil {
 		r = &recovered{db: s.newEngine(rec.ID, rec.HashSeed)}
 	}
-	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0, &s.scratch)
+	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0)
 	t.Lost = r.lost != nil
 	return t
 }
@@ -283,15 +298,17 @@ func (n *Node) retire(id catalog.ID) {
 		}
 	}
 	n.mu.Unlock()
-	p.shard.do(func() {
-		p.shard.forget(p.Tenant)
+	p.shard.do(func() { p.shard.forget(p.Tenant) })
+	p.do(func() {
 		p.Close()
+		p.Owner.Settle(func() { delete(p.shard.parting, id) })
 	})
 }
 
 // forget takes a tenant off the shard's lists.
 func (s *shard) forget(t *session.Tenant) {
-	delete(s.tenants, t.Record().ID)
+	delete(s.tenants, t.Engine.ID())
+	s.parting[t.Engine.ID()] = t
 	delete(s.lively, t)
 	s.order = slices.DeleteFunc(s.order, func(other *session.Tenant) bool { return other == t })
 }
@@ -302,5 +319,20 @@ func (s *shard) do(fn func()) {
 	done := make(chan struct{})
 	if s.loop.Post(func() { defer close(done); fn() }) {
 		<-done
+	}
+}
+
+// do runs fn in a turn of the tenant and waits for it, or at once returns if
+// one of the tenant's commands holds that up: fn then runs behind it.
+func (p *placed) do(fn func()) {
+	ended := make(chan struct{})
+	done := sync.OnceFunc(func() { close(ended) })
+	if p.shard.loop.Post(func() {
+		p.Do(func() { defer done(); fn() })
+		if !p.Here() {
+			done()
+		}
+	}) {
+		<-ended
 	}
 }

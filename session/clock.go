@@ -43,10 +43,16 @@ type Conn interface {
 	Local() netip.AddrPort
 }
 
-// loopClock is a loop as a Clock.
-type loopClock struct{ *loop.Loop }
+// loopClock is an owner on a loop as a Clock.
+type loopClock struct{ *loop.Owner }
 
-func (c loopClock) After(d time.Duration, fn func()) Timer { return c.Loop.After(d, fn) }
+func (c loopClock) After(d time.Duration, fn func()) Timer { return c.Owner.After(d, fn) }
+
+// turns is a connection whose tenant shares a thread with others.
+type turns interface {
+	TurnOver() bool
+	Again()
+}
 
 // loopConn is a connection on a loop.
 type loopConn struct{ *loop.Conn }

@@ -180,9 +180,19 @@ func (t *Tenant) markDurable() {
 	}
 }
 
-// Saved says that a checkpoint holds the content up to where it was when the
-// checkpoint was begun: what a snapshot brought is on disk.
-func (t *Tenant) Saved() { t.durable.loose = false }
+// Saved says that a checkpoint is on disk which holds the content at a position,
+// and more: also what a snapshot brought is on disk.
+func (t *Tenant) Saved(pos catalog.Position) {
+	t.Engine.Lock()
+	defer t.Engine.Unlock()
+	if d := &t.durable; d.loose {
+		d.loose = false
+		if t.feed == nil {
+			t.follower.Durable(pos, t.Host)
+			t.markDurable()
+		}
+	}
+}
 
 // SyncFailed says that the journal couldn't be synced. Those who wait for it are
 // told that they won't know. What goes to other nodes waits on: the journal will
@@ -259,7 +269,7 @@ func (t *Tenant) waitDurable(local, replicas int, timeout time.Duration, out *re
 	}
 	t.durable.waits = append(t.durable.waits, w)
 	if l < local {
-		t.Host.SyncSoon(t)
+		t.settle(func() { t.Host.SyncSoon(t) })
 	}
 	wait(w)
 	return engine.ErrElsewhere

@@ -31,6 +31,7 @@ type Session struct {
 	conn   Conn
 	id     int64
 	client netip.AddrPort
+	turns  turns // nil: it has its thread for itself
 	parser resp.Parser
 	out    resp.Writer
 	req    engine.Request
@@ -136,11 +137,13 @@ func OpenOn(t *Tenant, conn Conn, id int64, client netip.AddrPort) *Session {
 		t.sessions = make(map[int64]*Session)
 	}
 	t.sessions[id] = s
+	s.turns, _ = conn.(turns)
 	return s
 }
 
 // Data takes what the client sent. See loop.Handler.
 func (s *Session) Data(conn *loop.Conn, in []byte) (used int) {
+	s.tenant.scratch = conn.Scratch().(*Scratch)
 	conn.Out, used = s.Take(conn.Out, in)
 	return used
 }
@@ -171,6 +174,10 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 			s.quit = true
 			used = len(in)
 		}
+		if n == batchSize && s.turns != nil && s.turns.TurnOver() {
+			s.turns.Again()
+			break
+		}
 	}
 	out = s.out.Buf
 	s.out.Buf, s.inData = nil, false
@@ -194,7 +201,8 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 // stopped reports whether commands that follow have to wait.
 func (s *Session) stopped() bool { return s.quit || s.barrier || s.metered || s.parked != nil }
 
-// Scratch is where the commands of a batch are kept, one for each loop.
+// Scratch is where the commands of a batch are kept, one for each goroutine that
+// calls sessions; see loop.Options.
 type Scratch struct {
 	words [][]byte
 	cmds  []parsed

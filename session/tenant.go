@@ -64,8 +64,9 @@ type NodeInfo struct {
 // engine, the feed or the follower, whoever is connected, and the sessions of
 // other regions that forward to it.
 //
-// It lives on one loop. All its methods run there, with the engine's lock
-// held where they touch data.
+// It lives on one loop and is an owner there. Its methods run in the owner's
+// turns, which Do asks for, or where they say so in the loop's own functions
+// while the owner is here; with the engine's lock held where they touch data.
 //
 //	                 primary here                    primary elsewhere
 //	client --> Session --> engine --> journal    client --> Session --> forward
@@ -77,6 +78,7 @@ type NodeInfo struct {
 type Tenant struct {
 	Host   Host
 	Engine *engine.DB
+	Owner  *loop.Owner // nil: it has its thread for itself
 	Clock  Clock
 	Log    *slog.Logger
 	Sizes  replication.Sizes // of the feed, should this become the primary
@@ -107,6 +109,7 @@ type Tenant struct {
 	heard    int64  // when the primary was last heard, in ms
 	started  time.Time
 	scratch  *Scratch
+	enlist   func() // tells the host that it is dirty
 	message  []byte // of the one that is being delivered
 
 	inExec    bool
@@ -116,13 +119,19 @@ type Tenant struct {
 // NewTenant makes the tenant of a database as recovery found it. complete is
 // the end of the snapshot that it began with, if it hasn't come so far, and
 // known says whether its copy may be shown before it has heard of the primary.
-func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
-	return NewTenantOn(h, db, loopClock{l}, log, rec, complete, known, scratch)
+//
+// The loop's Options.Scratch makes Scratches.
+func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool) *Tenant {
+	o := l.NewOwner(db.Free)
+	t := NewTenantOn(h, db, loopClock{o}, log, rec, complete, known, nil)
+	t.Owner = o
+	return t
 }
 
 // NewTenantOn is NewTenant for any kind of clock.
 func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
 	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, Sizes: replication.DefaultSizes, started: clock.Now(), scratch: scratch, complete: complete}
+	t.enlist = func() { h.Dirty(t) }
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
 	t.follower.Durable(db.Position(), nil) // what was recovered is on disk
@@ -261,11 +270,35 @@ func (t *Tenant) becomeReplica() {
 func (t *Tenant) markDirty() {
 	if !t.dirty {
 		t.dirty = true
-		t.Host.Dirty(t)
+		t.settle(t.enlist)
 	}
 }
 
-// Flush sends what this batch made to other nodes. The journal holds it.
+// Do has fn called in a turn of the tenant. It is for the loop's thread.
+func (t *Tenant) Do(fn func()) {
+	if t.Owner == nil {
+		fn()
+		return
+	}
+	t.Owner.Do(fn)
+}
+
+// settle has fn called where what tenants share may be touched, at the latest
+// when what runs now has ended.
+func (t *Tenant) settle(fn func()) {
+	if t.Owner == nil {
+		fn()
+		return
+	}
+	t.Owner.Settle(fn)
+}
+
+// Here reports whether the loop's own functions may touch the tenant: none of
+// its commands goes on elsewhere.
+func (t *Tenant) Here() bool { return t.Owner == nil || t.Owner.Here() }
+
+// Flush sends what this batch made to other nodes. The journal holds it. It is
+// for the loop, while the tenant is here.
 func (t *Tenant) Flush() {
 	t.dirty = false
 	t.cork()
