@@ -39,7 +39,7 @@ func (w *wire) take() string {
 // tell puts a frame into words.
 func tell(f link.Frame) string {
 	names := map[uint8]string{
-		Subscribe: "Subscribe", Continue: "Continue", Entries: "Entries", SnapshotBegin: "SnapshotBegin", SnapshotData: "SnapshotData",
+		Durable: "Durable", Subscribe: "Subscribe", Continue: "Continue", Entries: "Entries", SnapshotBegin: "SnapshotBegin", SnapshotData: "SnapshotData",
 		SnapshotEnd: "SnapshotEnd", Ack: "Ack", Live: "Live", Unsubscribe: "Unsubscribe", NotPrimary: "NotPrimary", Publish: "Publish",
 		SnapshotAhead: "SnapshotAhead",
 	}
