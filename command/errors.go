@@ -153,6 +153,9 @@ func ExecRefused(err error) error {
 	return Error("EXECABORT Transaction discarded because of: " + strings.TrimPrefix(Reply(err), "ERR "))
 }
 
+// ErrDebugRefused is the reply to DEBUG where it isn't allowed.
+const ErrDebugRefused = Error(`ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.`)
+
 // UnknownConfig is the reply to CONFIG SET of a parameter that there isn't.
 func UnknownConfig(name string) error {
 	return Error("ERR Unknown option or number of arguments for CONFIG SET - '" + name + "'")

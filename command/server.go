@@ -98,6 +98,11 @@ var serverRows = []Row{
 		Arity: Exactly(1), Traits: Fast | Random | Loading | Stale, Conn: timeNow,
 	},
 	{
+		Name: "DEBUG", Usage: "SLEEP seconds", Since: "1.0.0", Group: ServerGroup,
+		Summary: "Helps to test a deployment, where its operator allows that.", Complexity: "that of what is asked for",
+		Arity: AtLeast(2), Traits: Admin | Dangerous | NoScript | Loading | Stale, Conn: debug,
+	},
+	{
 		Name: "LOLWUT", Usage: "[VERSION version]", Since: "5.0.0", Group: ServerGroup,
 		Summary: "Shows a street, and the version.", Complexity: "O(1)",
 		Arity: AtLeast(1), Traits: Fast, Read: lolwut,

@@ -91,6 +91,10 @@ type Config struct {
 	// show what the process does and holds, so leave it off where others can.
 	Profile bool
 
+	// Debug lets clients use DEBUG SLEEP, to see what a slow command does to
+	// others. It is for tests: a database can be put to sleep by whoever has its password.
+	Debug bool
+
 	// Standalone serves one database without a header; Password is its
 	// password, empty for none.
 	Standalone bool
@@ -345,7 +349,7 @@ func (n *Node) NodeInfo() session.NodeInfo {
 			port = a.Port
 		}
 	}
-	return session.NodeInfo{Version: n.cfg.Version, Started: n.started, Port: port, RunID: fmt.Sprintf("%040x", n.boot)}
+	return session.NodeInfo{Version: n.cfg.Version, Started: n.started, Port: port, RunID: fmt.Sprintf("%040x", n.boot), Debug: n.cfg.Debug}
 }
 
 // Dirty puts a tenant on its shard's list.

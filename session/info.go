@@ -251,6 +251,13 @@ func (t *Tenant) infoVecino(w *infoWriter) {
 	}
 }
 
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
 func btoi(b bool) int {
 	if b {
 		return 1
@@ -264,6 +271,7 @@ func (t *Tenant) Config() iter.Seq2[string, string] {
 	params := [][2]string{
 		{"appendfsync", string(t.durable.policy)},
 		{"appendonly", "yes"},
+		{"enable-debug-command", yesNo(t.Host.NodeInfo().Debug)},
 		{"databases", fmt.Sprint(keyspace.Databases)},
 		{"maxclients", fmt.Sprint(cmp.Or(t.record.Limits.Connections, 10000))},
 		{"maxmemory", fmt.Sprint(t.record.Limits.DataBytes)},

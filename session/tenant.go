@@ -58,6 +58,7 @@ type NodeInfo struct {
 	Started time.Time
 	Port    int
 	RunID   string
+	Debug   bool // DEBUG is allowed
 }
 
 // A Tenant is one database on this node with all that belongs to it: the

@@ -81,6 +81,7 @@ any Redis tool can be pointed at it:
 	f.Int64Var(&cfg.SegmentBytes, "segment-bytes", 64<<20, "size of the journal's files, which are allocated in advance")
 	f.BoolVar(&cfg.World, "world", false, "take simulated distances from PUT /world on the admin address")
 	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
+	f.BoolVar(&cfg.Debug, "enable-debug-command", false, "answer DEBUG SLEEP, which is for tests")
 	f.BoolVar(&cfg.Standalone, "standalone", false, "serve one database to plain connections")
 	f.StringVar(&cfg.Durability, "durability", "", "with --standalone: when a write is on disk: no, everysec (default) or always")
 	f.StringVar(&cfg.Password, "password", "", "with --standalone: the database's password")
