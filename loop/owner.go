@@ -93,7 +93,6 @@ const (
 	opLeave
 	opSetTimer
 	opUnsetTimer
-	opDo
 	opSettle
 )
 
@@ -110,13 +109,13 @@ func (l *Loop) NewOwner(ready func(note func()) bool) *Owner {
 func (o *Owner) Loop() *Loop { return o.loop }
 
 // Do has fn called in one of the owner's turns, after what is queued already.
-// It is for the loop's own thread and the owner's calls.
-func (o *Owner) Do(fn func()) { o.ask(op{kind: opDo, fn: fn}) }
+// It is for the loop's own functions, also while the owner is away, and not for its calls.
+func (o *Owner) Do(fn func()) { o.push(item{fn: fn}) }
 
 // Post is Do from any goroutine. It returns false, and fn will not be called,
 // when the loop is closed.
 func (o *Owner) Post(fn func()) bool {
-	return o.loop.Post(func() { o.push(item{fn: fn}) })
+	return o.loop.Post(func() { o.Do(fn) })
 }
 
 // Settle has fn called on the loop, outside of the owner's calls: at the end
@@ -142,7 +141,8 @@ func (o *Owner) Now() time.Time {
 // NowMS is Now in milliseconds since 1970.
 func (o *Owner) NowMS() int64 { return o.Now().UnixMilli() }
 
-// After has fn called in a turn of the owner, d after Now.
+// After has fn called in a turn of the owner, d after Now. It and Settle are
+// for the owner's calls, and for the loop's own functions while it is here.
 func (o *Owner) After(d time.Duration, fn func()) *Timer {
 	t := &Timer{when: o.Now().Add(d), fn: fn, owner: o, heap: &o.loop.timers, index: -1}
 	o.ask(op{kind: opSetTimer, timer: t})
@@ -213,8 +213,6 @@ func (o *Owner) carryOut(p op) {
 		}
 	case opUnsetTimer:
 		p.timer.heap.remove(p.timer)
-	case opDo:
-		o.push(item{fn: p.fn})
 	case opSettle:
 		p.fn()
 	}

@@ -71,12 +71,15 @@ func (s *stuck) logged(t *testing.T, l *Loop, n int) string {
 func TestStuckCallKeepsOnlyItsOwnerWaiting(t *testing.T) {
 	l := startLoop(t, Options{Scratch: func() any { return new(int) }})
 	s := newStuck(l)
-	var scratch any
-	s.during = func(c *Conn) { scratch = c.Scratch() }
+	var scratch atomic.Value
+	s.during = func(c *Conn) {
+		scratch.Store(c.Scratch())
+		s.owner.After(0, func() { s.log = append(s.log, "timer") })
+	}
 	neighbour := &funcs{
 		opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) },
 		data: lines(func(c *Conn, line []byte) {
-			if string(line) == "meanwhile\n" && c.Scratch() == scratch {
+			if string(line) == "meanwhile\n" && c.Scratch() == scratch.Load() {
 				t.Error("it uses the memory of a call that goes on")
 			}
 			c.Out = append(c.Out, line...)
@@ -98,7 +101,6 @@ func TestStuckCallKeepsOnlyItsOwnerWaiting(t *testing.T) {
 		if s.owner.Here() {
 			t.Error("its owner is said to be here")
 		}
-		s.owner.After(0, func() { s.log = append(s.log, "timer") })
 		s.owner.Do(func() { s.log = append(s.log, "done") })
 	})
 	ask(t, near, "meanwhile")
@@ -137,8 +139,6 @@ func TestStuckCallAsksForThings(t *testing.T) {
 			doomed = c
 		}
 	}
-	listener, victim, slow := connect(t, l, s), connect(t, l, s), connect(t, l, s)
-	near := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) }, data: echo.data})
 	var old *Timer
 	do(t, l, func() {
 		old = s.owner.After(0, func() { t.Error("a timer that was stopped fired") })
@@ -157,10 +157,12 @@ func TestStuckCallAsksForThings(t *testing.T) {
 		}
 		s.owner.After(0, func() { t.Error("a timer that was stopped fired") }).Stop()
 		s.owner.After(0, func() { s.log = append(s.log, "timer") })
-		s.owner.Do(func() { s.log = append(s.log, "do") })
+		s.owner.Settle(func() { s.owner.Do(func() { s.log = append(s.log, "do") }) })
 		s.owner.Settle(func() { s.log = append(s.log, "settle") })
 		s.log = append(s.log, "asked")
 	}
+	listener, victim, slow := connect(t, l, s), connect(t, l, s), connect(t, l, s)
+	near := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) }, data: echo.data})
 	ask(t, listener, "listener")
 	ask(t, victim, "victim")
 	send(t, slow, "block\n")

@@ -143,8 +143,7 @@ func (c *cluster) place(primary region.Code, replicas ...region.Code) *database 
 // publish gives the nodes the record as it is now.
 func (db *database) publish() {
 	for _, copy := range db.record.Copies {
-		rec := db.record
-		db.c.nodes[copy.Region].place(&rec)
+		db.c.nodes[copy.Region].place(db.record)
 	}
 }
 
