@@ -196,7 +196,10 @@ func (c *checkpointer) save(ctx context.Context, p *placed) (err error) {
 		w.Abort()
 		return err
 	}
-	return w.Finish()
+	if err = w.Finish(); err == nil {
+		p.Owner.Post(func() { p.Saved(h.Position) })
+	}
+	return err
 }
 
 // dump gives the records of a database, a few at a time, and returns the

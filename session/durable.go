@@ -155,12 +155,20 @@ func (t *Tenant) Synced(off journal.Offset) {
 		}
 	}
 	d.corked = slices.Delete(d.corked, 0, n)
-	if t.feed == nil && d.mark != 0 && d.mark <= off && !d.loose {
+	t.tellDurable()
+	t.checkDurable()
+}
+
+// tellDurable tells the primary how far a replica is on disk, if it is further.
+func (t *Tenant) tellDurable() {
+	if d := &t.durable; t.feed == nil && !d.loose && d.mark != 0 && d.mark <= d.synced {
+		if t.Unsynced() == 0 {
+			d.at = t.Engine.Position()
+		}
 		t.follower.Durable(d.at, t.Host)
 		d.mark = 0
 		t.markDurable()
 	}
-	t.checkDurable()
 }
 
 func (s *Session) uncork() {
@@ -189,7 +197,7 @@ func (t *Tenant) Saved(pos catalog.Position) {
 		d.loose = false
 		if t.feed == nil {
 			t.follower.Durable(pos, t.Host)
-			t.markDurable()
+			t.tellDurable()
 		}
 	}
 }
