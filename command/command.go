@@ -113,6 +113,25 @@ func (k Keys) Of(dst, argv [][]byte) [][]byte {
 	return dst
 }
 
+// Needs appends the keys of a command whose values it may look at. It gives
+// too many rather than too few.
+func (r *Row) Needs(dst, argv [][]byte) [][]byte {
+	if r.Has(KeyOnly) && (r.Arity > 0 || !hasGet(argv)) {
+		return dst
+	}
+	return r.Keys.Of(dst, argv)
+}
+
+// hasGet reports whether one of the options behind key and value is GET.
+func hasGet(argv [][]byte) bool {
+	for _, word := range argv[min(3, len(argv)):] {
+		if equalFold(word, "GET") {
+			return true
+		}
+	}
+	return false
+}
+
 // Traits are what else is to be known about a command.
 type Traits uint32
 
@@ -134,6 +153,7 @@ const (
 	Random        // the reply depends on chance
 	NoScript
 	Movable // keys can't be told from Keys alone
+	KeyOnly // needs no value of its keys, or only with the option GET: it works where they are on disk
 )
 
 // Has reports whether all of the given traits are there.

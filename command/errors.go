@@ -46,6 +46,9 @@ const (
 const (
 	ErrFull        = Error("ERR DB capacity quota exceeded")
 	ErrConnections = Error("ERR max concurrent connections exceeded")
+
+	// ErrNodeFull is no quota's: the node itself has no memory left.
+	ErrNodeFull = Error("OOM this node's memory is full, and nothing more of it can be moved to disk. Reads go on; writes are taken again when there is room. Its operator can raise --memory, or move databases to other nodes")
 )
 
 // RequestTooLong refuses a request, or a transaction, for its length.

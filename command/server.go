@@ -113,7 +113,7 @@ var serverRows = []Row{
 		Sub: []Row{
 			{
 				Name: "USAGE", Usage: "key [SAMPLES count]", Since: "4.0.0", Summary: "Tells how many bytes a key and its value take.", Complexity: "O(1)",
-				Arity: AtLeast(3), Keys: secondWord, Read: memoryUsage,
+				Arity: AtLeast(3), Keys: secondWord, Traits: KeyOnly, Read: memoryUsage,
 			},
 			helpRow("4.0.0"),
 		},

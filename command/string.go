@@ -18,22 +18,22 @@ var stringRows = []Row{
 		Name: "SET", Usage: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string, whatever it held before.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: set,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: set,
 	},
 	{
 		Name: "SETNX", Usage: "key value", Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string if there is no such key.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory | Replaces, Write: setnx,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | GrowsMemory | Replaces | KeyOnly, Write: setnx,
 	},
 	{
 		Name: "SETEX", Usage: "key seconds value", Since: "2.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some seconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: setex(inSeconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: setex(inSeconds),
 	},
 	{
 		Name: "PSETEX", Usage: "key milliseconds value", Since: "2.6.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some milliseconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces, Write: setex(inMilliseconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: setex(inMilliseconds),
 	},
 	{
 		Name: "GETSET", Usage: "key value", Since: "1.0.0", Group: StringGroup,
@@ -59,12 +59,12 @@ var stringRows = []Row{
 	{
 		Name: "MSET", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
 		Summary: "Sets several keys to strings at once.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces, Write: mset,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces | KeyOnly, Write: mset,
 	},
 	{
 		Name: "MSETNX", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
 		Summary: "Sets several keys to strings if there are none of these keys.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces, Write: msetnx,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces | KeyOnly, Write: msetnx,
 	},
 	{
 		Name: "APPEND", Usage: "key value", Since: "2.0.0", Group: StringGroup,
@@ -357,11 +357,15 @@ func getex(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 
 func mget(db *keyspace.View, args *Args, out *resp.Writer) error {
 	out.Array(args.Left())
+	var cold error
 	for args.More() {
-		s, found, _ := db.String(args.Next()) // a key of another type has no string
+		s, found, err := db.String(args.Next())
+		if err == keyspace.ErrCold {
+			cold = err // the next may be, too
+		} // else the key is of another type, so has no string
 		bulkOrNull(out, s, found)
 	}
-	return nil
+	return cold
 }
 
 func mset(db *keyspace.Tx, args *Args, out *resp.Writer) error {

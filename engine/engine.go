@@ -51,6 +51,7 @@ type Config struct {
 	Log      Log
 	Logger   *slog.Logger
 	Rand     *rand.Rand // nil: seeded by the system
+	Storage  Storage    // nil: all is in memory
 }
 
 // DB is one database on this node.
@@ -70,9 +71,12 @@ type DB struct {
 		samples int
 	}
 	failed error // set when a handler panicked: nothing runs any more
+	state  State
 
-	parked parkedSet
-	stats  Stats
+	parked  parkedSet
+	fetches fetches
+	sleep   sleeping
+	stats   Stats
 
 	tail         journal.Offset // behind the last entry made or applied here
 	firstUnsaved journal.Offset // the oldest entry that no checkpoint holds; 0: none
@@ -81,6 +85,7 @@ type DB struct {
 	view keyspace.View
 	args command.Args
 	buf  []byte
+	keys [][]byte
 }
 
 // Stats counts what a database did since it was opened.
@@ -94,6 +99,12 @@ type Stats struct {
 
 	Full         uint64 // commands refused because the database is full
 	LargeRecords uint64 // because a value would become too large
+
+	Cold        uint64 // times that a command had to wait for values
+	Fetches     uint64 // values asked of the tier
+	FetchErrors uint64 // and databases, that couldn't be read
+	Wakes       uint64
+	WakeMS      int64 // how long the last took, as the Storage says
 }
 
 // New makes an empty database, as it is before its first write.
@@ -161,12 +172,16 @@ type Request struct {
 	// Wait is told the reply of a command that had to wait. Without it the
 	// command answers as it would inside MULTI.
 	Wait Waiter
+	// Load is told when a command can be run that couldn't, because of what is
+	// not in memory. Without it the command fails.
+	Load Loader
 }
 
 var errClosed = command.Error("ERR this database was closed after an internal error; the operator's log has the details")
 
 // Run runs a command and appends its reply to r.Out, unless the command waits
-// for a key: then it returns what it waits as, and r.Wait will be told.
+// for a key: then it returns what it waits as, and r.Wait will be told. Or it
+// returns something Unrun.
 func (db *DB) Run(r *Request) *Parked {
 	start := len(r.Out.Buf)
 	db.stats.Commands++
@@ -174,9 +189,17 @@ func (db *DB) Run(r *Request) *Parked {
 	if err == nil {
 		return nil
 	}
-	var block *command.Block
-	if err == ErrElsewhere {
+	if err == keyspace.ErrCold || err == errSleeps {
 		r.Out.Buf = r.Out.Buf[:start]
+		db.stats.Commands-- // it counts when it is run
+		return db.unrunnable(r, err)
+	}
+	var block *command.Block
+	if err == ErrElsewhere || err == ErrUnrun {
+		r.Out.Buf = r.Out.Buf[:start]
+		if err == ErrUnrun {
+			db.stats.Commands--
+		}
 		return elsewhere
 	}
 	if errors.As(err, &block) {
@@ -195,7 +218,30 @@ func (db *DB) Run(r *Request) *Parked {
 // isn't a key, such as WAIT for replicas. The client sees to the reply.
 var ErrElsewhere = errors.New("the client waits for something else than a key")
 
-// elsewhere is what Run returns for ErrElsewhere. It can't be unparked.
+// ErrUnrun is returned by a Client whose command needs what isn't in memory, as
+// RunAll or Await have told it. The client offers the command again.
+var ErrUnrun = errors.New("the command could not be run yet")
+
+// errSleeps is ErrCold for the whole database.
+var errSleeps = errors.New("the database is not in memory")
+
+// unrunnable parks a command that needs what isn't in memory, or has it fail.
+func (db *DB) unrunnable(r *Request, why error) *Parked {
+	if why == errSleeps {
+		if r.Load != nil && db.cfg.Storage != nil {
+			return db.Await(r.Load)
+		}
+		db.fail(r.Out, len(r.Out.Buf), errAsleep)
+		return nil
+	}
+	p, err := db.cold(r)
+	if err != nil {
+		db.fail(r.Out, len(r.Out.Buf), err)
+	}
+	return p
+}
+
+// elsewhere is what Run returns for ErrElsewhere and ErrUnrun. It can't be unparked.
 var elsewhere = &Parked{gone: true}
 
 // fail takes back what a handler wrote and answers with its error.
@@ -227,6 +273,9 @@ func (db *DB) run(r *Request) (err error) {
 		return errClosed
 	}
 	row := r.Row
+	if db.state != Awake && row.Conn == nil {
+		return errSleeps
+	}
 	switch {
 	case row.Read != nil:
 		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
@@ -237,9 +286,17 @@ func (db *DB) run(r *Request) (err error) {
 		if err != nil {
 			return err
 		}
-		if err = db.admit(tx, row, r.Argv); err == nil {
+		if severalKeys(row) && db.anyCold() && db.want(r.Client.DB(), row, r.Argv) {
+			err = keyspace.ErrCold
+		} else if err = db.admit(tx, row, r.Argv); err == nil {
 			db.args.Start(row, r.Argv)
 			err = row.Write(tx, &db.args, r.Out)
+		}
+		if err == keyspace.ErrCold {
+			// That keys have expired, or were evicted, stays so. It isn't yet
+			// what the client has asked for.
+			db.end(tx, journal.Origin{}, r.Now)
+			return err
 		}
 		db.end(tx, r.Origin, r.Now)
 		return err
@@ -368,12 +425,19 @@ func (db *DB) OpenEpoch(epoch uint32, now int64) error {
 
 // RunAll runs the commands of an EXEC as one transaction, which becomes one
 // entry, and appends the array of their replies. reads says that none of them
-// may change data.
-func (db *DB) RunAll(r *Request, commands []Queued, reads bool) {
+// may change data. If values are missing it runs none, and returns something
+// Unrun.
+func (db *DB) RunAll(r *Request, commands []Queued, reads bool) *Parked {
 	start := len(r.Out.Buf)
-	if err := db.runAll(r, commands, reads); err != nil {
-		db.fail(r.Out, start, err)
+	err := db.runAll(r, commands, reads)
+	switch err {
+	case nil:
+		return nil
+	case keyspace.ErrCold, errSleeps:
+		return db.unrunnable(r, err)
 	}
+	db.fail(r.Out, start, err)
+	return nil
 }
 
 // Queued is a command that waits for its EXEC.
@@ -386,6 +450,14 @@ func (db *DB) runAll(r *Request, commands []Queued, reads bool) (err error) {
 	defer db.guard(&err)
 	if db.failed != nil {
 		return errClosed
+	}
+	if db.state != Awake {
+		return errSleeps
+	}
+	if db.anyCold() {
+		if db.wantAll(r, commands); len(db.ks.Wanted()) > 0 {
+			return keyspace.ErrCold
+		}
 	}
 	var tx *keyspace.Tx
 	if !reads {
@@ -486,11 +558,17 @@ func (db *DB) Apply(e *journal.Entry, raw []byte, newer bool) error {
 	}
 	db.stats.Applied++
 	db.store(raw)
+	if wanted := db.ks.Wanted(); len(wanted) > 0 {
+		db.follow(wanted)
+	}
 	return nil
 }
 
 func (db *DB) replay(e *journal.Entry, newer bool) (err error) {
 	defer db.guard(&err)
+	if db.state != Awake {
+		return errSleeps
+	}
 	if e.Seq != db.pos.Seq+1 || e.Epoch < db.pos.Epoch || e.Prev != db.hash {
 		return fmt.Errorf("%w: it has %v, the entry is %v", ErrGap, db.pos, e.Position())
 	}
@@ -523,14 +601,14 @@ func (db *DB) Recover(off journal.Offset, e *journal.Entry, newer bool) error {
 // Install throws the content away and begins at another place of the history,
 // with the keys of a snapshot to be loaded into the keyspace it returns.
 func (db *DB) Install(pos catalog.Position, hash uint64, clock int64) *keyspace.Keyspace {
-	db.ks = keyspace.New(db.cfg.HashSeed)
-	db.ks.SetEviction(db.evict.policy, db.evict.samples)
-	db.ks.SetRecordLimit(db.limits.RecordBytes)
-	db.ks.BornAt(pos.Seq)
+	db.adopt(db.NewKeyspace(), pos.Seq)
 	db.pos, db.hash = pos, hash
 	db.clock = max(db.clock, clock)
 	db.firstUnsaved = 0
 	db.failed = nil
+	db.state = Awake
+	db.void()
+	db.sleep = sleeping{}
 	return db.ks
 }
 

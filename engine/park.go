@@ -30,11 +30,13 @@ type Parked struct {
 	order uint64 // the larger, the later it came
 	gone  bool
 	null  bool
+	load  *load // of one that waits for values, else nil
 }
 
 // parkedSet is who waits for which key.
 type parkedSet struct {
 	byKey map[waitKey][]*Parked
+	needs map[waitKey]int // keys that they name: these stay in memory
 	n     int
 	next  uint64
 }
@@ -61,17 +63,28 @@ func (db *DB) park(r *Request, block *command.Block) *Parked {
 	}
 	s := &db.parked
 	if s.byKey == nil {
-		s.byKey = make(map[waitKey][]*Parked)
+		s.byKey, s.needs = make(map[waitKey][]*Parked), make(map[waitKey]int)
 	}
 	for _, key := range block.Keys {
 		k := waitKey{p.db, string(key)}
 		s.byKey[k] = append(s.byKey[k], p)
 		p.keys = append(p.keys, k.key)
 	}
+	s.name(p, 1)
 	s.n++
 	s.next++
 	p.order = s.next
 	return p
+}
+
+// name counts the keys that a command names.
+func (s *parkedSet) name(p *Parked, by int) {
+	for _, key := range p.req.Row.Keys.Of(nil, p.req.Argv) {
+		k := waitKey{p.db, string(key)}
+		if s.needs[k] += by; s.needs[k] == 0 {
+			delete(s.needs, k)
+		}
+	}
 }
 
 // abandon answers all that wait: the database is closed.
@@ -90,15 +103,27 @@ func (db *DB) abandon() {
 			p.req.Wait.Served(p.out.Buf)
 		}
 	}
+	for _, p := range db.unrun() {
+		if !p.gone {
+			p.load.err = nil // it will hear when it is offered again
+			db.loaded(p)
+		}
+	}
+	clear(db.fetches.under)
+	db.fetches.background, db.sleep.waiting = 0, nil
 }
 
 // Unpark ends a wait without an answer. It reports false if the command has
 // been answered.
 func (db *DB) Unpark(p *Parked) bool {
-	if p.gone {
+	switch {
+	case p.gone:
 		return false
+	case p.load != nil:
+		db.unload(p)
+	default:
+		db.parked.remove(p)
 	}
-	db.parked.remove(p)
 	return true
 }
 
@@ -108,6 +133,7 @@ func (p *Parked) TimedOut(out *resp.Writer) { out.NullArray() }
 func (s *parkedSet) remove(p *Parked) {
 	p.gone = true
 	s.n--
+	s.name(p, -1)
 	for _, key := range p.keys {
 		k := waitKey{p.db, key}
 		list := s.byKey[k]
@@ -158,6 +184,13 @@ func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	}
 	var block *command.Block
 	switch {
+	case err == keyspace.ErrCold:
+		db.want(p.db, p.req.Row, p.req.Argv)
+		if db.cfg.Storage != nil {
+			db.fetch(db.newLoad(retrier{db, p}), db.ks.Wanted(), true)
+			return woken
+		}
+		db.fail(&p.out, 0, errNoStorage)
 	case errors.As(err, &block):
 		return woken
 	case err != nil:

@@ -86,6 +86,10 @@ func (s *Session) Watch(keys [][]byte) error {
 		return command.ErrWatchInMulti
 	}
 	t := s.tenant
+	if p := t.Engine.Await(s); p != nil {
+		s.loading = p
+		return engine.ErrUnrun
+	}
 	since, covered := t.Engine.Position(), true
 	if !since.Covers(s.track.W()) {
 		since, covered = s.track.W(), false
@@ -112,8 +116,14 @@ func (s *Session) Exec(out *resp.Writer) error {
 	if multi == nil {
 		return command.ErrExecNoMulti
 	}
-	s.multi = nil
-	defer func() { s.watches = nil }()
+	err := s.exec(multi, out)
+	if err != engine.ErrUnrun {
+		s.multi, s.watches = nil, nil
+	}
+	return err
+}
+
+func (s *Session) exec(multi *transaction, out *resp.Writer) error {
 	if multi.aborted {
 		return command.ErrExecAbort
 	}
@@ -140,19 +150,28 @@ func (s *Session) Exec(out *resp.Writer) error {
 			return nil
 		}
 	}
+	if s.loading = t.Engine.Await(s); s.loading != nil {
+		return engine.ErrUnrun
+	}
 	for _, w := range s.watches {
 		if t.changedSince(w) {
 			out.NullArray()
 			return nil
 		}
 	}
+	s.inExec = true
+	req := engine.Request{Client: s, Now: t.Now(), Out: out, Load: s}
+	multiOf := s.multi
+	s.multi = nil // commands may look
+	s.loading = t.transact(&req, multi.queued, reads)
+	s.inExec = false
+	if s.loading != nil {
+		s.multi = multiOf
+		return engine.ErrUnrun
+	}
 	if t.feed == nil {
 		t.counters.LocalReads++
 	}
-	s.inExec = true
-	req := engine.Request{Client: s, Now: t.Now(), Out: out}
-	t.transact(&req, multi.queued, reads)
-	s.inExec = false
 	return nil
 }
 

@@ -103,14 +103,29 @@ func (t *Tenant) infoClients(w *infoWriter) {
 }
 
 func (t *Tenant) infoMemory(w *infoWriter) {
-	used := t.Engine.Keyspace().Used()
-	w.put("used_memory", used)
-	w.put("used_memory_human", human(used))
-	w.put("used_memory_dataset", used)
+	size, stats := t.Engine.Sizes(), t.Engine.Stats()
+	w.put("used_memory", size.Used)
+	w.put("used_memory_human", human(size.Used))
+	w.put("used_memory_dataset", size.Used)
+	w.put("state", t.Engine.State())
+	w.put("resident_bytes", size.Resident)
+	w.put("cold_keys", size.ColdKeys)
+	w.put("cold_bytes", size.ColdBytes)
+	w.put("cold_commands", stats.Cold)
+	w.put("memory_hit_ratio", fmt.Sprintf("%.4f", hitRatio(stats)))
+	w.put("last_wake_ms", stats.WakeMS)
 	w.put("maxmemory", t.record.Limits.DataBytes)
 	w.put("maxmemory_human", human(t.record.Limits.DataBytes))
 	w.put("maxmemory_policy", t.evictionPolicy())
 	w.put("mem_allocator", "go")
+}
+
+// hitRatio is how many of all commands had all that they needed in memory.
+func hitRatio(s *engine.Stats) float64 {
+	if s.Commands == 0 {
+		return 1
+	}
+	return 1 - min(1, float64(s.Cold)/float64(s.Commands))
 }
 
 func (t *Tenant) evictionPolicy() string {
@@ -180,11 +195,8 @@ func (t *Tenant) infoReplication(w *infoWriter) {
 }
 
 func (t *Tenant) infoKeyspace(w *infoWriter) {
-	ks := t.Engine.Keyspace()
-	for db := range keyspace.Databases {
-		if n := ks.Len(db); n > 0 {
-			fmt.Fprintf(w, "db%d:keys=%d,expires=%d,avg_ttl=0\r\n", db, n, ks.Expires(db))
-		}
+	for _, s := range t.Engine.Sizes().Spaces {
+		fmt.Fprintf(w, "db%d:keys=%d,expires=%d,avg_ttl=0\r\n", s.DB, s.Keys, s.Expires)
 	}
 }
 
@@ -196,7 +208,7 @@ func (t *Tenant) infoQuotas(w *infoWriter) {
 	if t.record.Plan != "" {
 		w.put("plan", t.record.Plan)
 	}
-	w.put("data_bytes", t.Engine.Keyspace().Used())
+	w.put("data_bytes", t.Engine.Sizes().Used)
 	w.put("data_bytes_limit", l.DataBytes)
 	w.put("data_rejected", s.Full)
 	w.put("record_bytes_limit", l.RecordBytes)

@@ -118,10 +118,10 @@ const (
 // softLimit is from how many connections on idle ones are closed.
 func softLimit(connections int64) int64 { return connections - connections/10 }
 
-// room reports whether one more client may connect. From nine tenths of what
+// hasPlace reports whether one more client may connect. From nine tenths of what
 // the plan allows on, each that comes has the one closed that has been idle for
 // longest.
-func (t *Tenant) room() bool {
+func (t *Tenant) hasPlace() bool {
 	q := &t.quota
 	if q.connections == 0 {
 		return true
@@ -179,7 +179,7 @@ func (q *quota) idlest(t *Tenant) *Session {
 // for nothing, that it may be closed to make room. Who listens to a channel is
 // silent by nature.
 func (s *Session) idle(now int64) bool {
-	return now-s.active >= minIdle && s.parked == nil && !s.metered && !s.quit && !s.inData && !s.track.Busy() && !s.listener.Subscribed()
+	return now-s.active >= minIdle && s.parked == nil && s.loading == nil && !s.metered && !s.quit && !s.inData && !s.track.Busy() && !s.listener.Subscribed()
 }
 
 // refuseRequest answers a request that was swallowed because of its length.

@@ -48,6 +48,7 @@ type remote struct {
 
 	// Of the request last, while it waits.
 	parked *engine.Parked
+	unrun  []byte // the request, if it waits for what is not in memory
 	wait   *replicaWait
 	timer  Timer
 
@@ -114,7 +115,7 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 	case t.feed == nil: // the catalog moved on; the session hears of it, too
 		t.answer(id, r.req, errorReply(errNotPrimary))
 	case rm.parked == nil:
-		rm.run(&r)
+		rm.run(&r, payload)
 	case n == 0 || rm.behind[n-1].req < r.req:
 		rm.behind = append(rm.behind, waitingRequest{r.req, append([]byte(nil), payload...)})
 	}
@@ -154,8 +155,8 @@ func (rm *remote) forget(oldest uint32) {
 	}
 }
 
-// run carries a request out.
-func (rm *remote) run(r *request) {
+// run carries a request out, which payload is.
+func (rm *remote) run(r *request, payload []byte) {
 	t := rm.tenant
 	rm.last = r.req
 	rm.db, rm.proto = r.db, 2
@@ -165,12 +166,16 @@ func (rm *remote) run(r *request) {
 	out := resp.Writer{Proto: rm.proto}
 	req := engine.Request{
 		Client: rm, Now: t.Now(), Out: &out,
-		Origin: journal.Origin{Session: r.session, Req: r.req},
+		Origin: journal.Origin{Session: r.session, Req: r.req}, Load: rm,
 	}
 	if r.flags&flagExec != 0 {
 		rm.inExec = true
-		rm.exec(r, &req)
+		p := rm.exec(r, &req)
 		rm.inExec = false
+		if p != nil {
+			rm.parked, rm.unrun = p, append([]byte(nil), payload...)
+			return
+		}
 		rm.answer(r.req, out.Buf)
 		return
 	}
@@ -186,6 +191,10 @@ func (rm *remote) run(r *request) {
 	req.Row, req.Argv, req.Wait = row, r.argvs[0], rm
 	if p := t.Engine.Run(&req); p != nil {
 		rm.parked = p
+		if p.Unrun() {
+			rm.unrun = append([]byte(nil), payload...)
+			return
+		}
 		if p.Timeout > 0 {
 			rm.timer = t.after(p.Timeout, rm.timeout)
 		}
@@ -194,12 +203,30 @@ func (rm *remote) run(r *request) {
 	rm.answer(r.req, out.Buf)
 }
 
-// exec runs a forwarded transaction.
-func (rm *remote) exec(r *request, req *engine.Request) {
+// Loaded runs the request that could not be run.
+func (rm *remote) Loaded(err error) {
+	payload := rm.unrun
+	rm.parked, rm.unrun = nil, nil
+	if err != nil {
+		var out resp.Writer
+		out.Error(command.Reply(err))
+		rm.answer(rm.last, out.Buf)
+	} else if r, err := parseRequest(payload); err == nil {
+		rm.run(&r, payload)
+	}
+	rm.goOn()
+}
+
+// exec runs a forwarded transaction. It returns what that waits as, if it can't be
+// run yet.
+func (rm *remote) exec(r *request, req *engine.Request) *engine.Parked {
+	if p := rm.tenant.Engine.Await(rm); p != nil {
+		return p
+	}
 	for _, w := range r.watches {
 		if rm.tenant.changedSince(w) {
 			req.Out.NullArray()
-			return
+			return nil
 		}
 	}
 	queued := make([]engine.Queued, 0, len(r.argvs))
@@ -211,11 +238,11 @@ func (rm *remote) exec(r *request, req *engine.Request) {
 		}
 		if err != nil {
 			req.Out.Error(command.Reply(command.ErrExecAbort))
-			return
+			return nil
 		}
 		queued = append(queued, engine.Queued{Row: row, Argv: argv})
 	}
-	rm.tenant.transact(req, queued, false)
+	return rm.tenant.transact(req, queued, false)
 }
 
 // changedSince reports whether a watched key may have been changed.
@@ -273,7 +300,7 @@ func (rm *remote) unpark() {
 	}
 	if rm.parked != nil {
 		rm.tenant.Engine.Unpark(rm.parked)
-		rm.parked = nil
+		rm.parked, rm.unrun = nil, nil
 	}
 }
 
@@ -284,7 +311,7 @@ func (rm *remote) goOn() {
 		rm.behind[0] = waitingRequest{}
 		rm.behind = rm.behind[1:]
 		if r, err := parseRequest(next.payload); err == nil {
-			rm.run(&r)
+			rm.run(&r, next.payload)
 		}
 	}
 }

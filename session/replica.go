@@ -23,9 +23,11 @@ func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 		return false
 	case row.Read != nil:
 		if t.Ready() && s.track.ReadHere(t.Engine.Position()) {
-			t.counters.LocalReads++
 			s.run(row, argv, now, &s.out)
-			return true
+			if s.loading == nil {
+				t.counters.LocalReads++
+			}
+			return s.loading == nil
 		}
 		t.counters.ForwardedReads++
 		s.send(SentRead, 0, now, argv)
@@ -39,7 +41,7 @@ func (s *Session) onReplica(row *command.Row, argv [][]byte, now int64) bool {
 	default:
 		s.here(row, argv, now)
 	}
-	return true
+	return s.loading == nil
 }
 
 // mostQueued and mostOwed bound how many replies of one connection may have

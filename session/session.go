@@ -43,6 +43,7 @@ type Session struct {
 	inExec   bool
 	barrier  bool // the next command waits until the replies before it have left
 	metered  bool // the next command waits for its turn in the meter's line
+	crowded  bool // or until the node has room for it
 	share    int  // tokens of the meter that are for this connection
 	name     string
 	libName  string
@@ -58,6 +59,11 @@ type Session struct {
 	parked *engine.Parked
 	wait   *replicaWait
 	timer  Timer
+
+	// Waiting for what is not in memory: the next command is offered again, and
+	// answered with loadErr if there is one.
+	loading *engine.Parked
+	loadErr error
 
 	// What may not leave before it is on disk; see durable.go.
 	waitDisk *durableWait
@@ -125,7 +131,7 @@ func OpenOn(t *Tenant, conn Conn, id int64, client netip.AddrPort) *Session {
 		s.track.Patience = defaultPatience
 	}
 	s.listener.Open(&t.hub, s)
-	if !t.room() {
+	if !t.hasPlace() {
 		s.quit = true
 		conn.Send(errorReply(command.ErrConnections))
 		conn.CloseAfterFlush()
@@ -190,7 +196,7 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 	switch {
 	case s.quit && !s.track.Busy():
 		conn.CloseAfterFlush()
-	case s.quit, s.barrier, s.metered:
+	case s.quit, s.barrier, s.metered, s.loading != nil:
 		conn.Hold()
 	case s.parked != nil:
 		conn.Pause()
@@ -199,7 +205,9 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 }
 
 // stopped reports whether commands that follow have to wait.
-func (s *Session) stopped() bool { return s.quit || s.barrier || s.metered || s.parked != nil }
+func (s *Session) stopped() bool {
+	return s.quit || s.barrier || s.metered || s.parked != nil || s.loading != nil
+}
 
 // Scratch is where the commands of a batch are kept, one for each goroutine that
 // calls sessions; see loop.Options.
@@ -271,7 +279,7 @@ func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
 func (b *Scratch) run(s *Session, now int64, used *int) bool {
 	start, begin := *used, 0
 	meter := &s.tenant.quota.meter
-	for _, c := range b.cmds {
+	for i, c := range b.cmds {
 		switch {
 		case s.stopped():
 			return false
@@ -282,7 +290,11 @@ func (b *Scratch) run(s *Session, now int64, used *int) bool {
 			return false
 		case !s.command(b.words[c.from:c.to:c.to], c.end-begin, now):
 			meter.takeBack()
-			s.barrier = true
+			if s.loading != nil {
+				b.ahead(s, b.cmds[i+1:])
+			} else {
+				s.barrier = !s.crowded
+			}
 			return false
 		}
 		begin = c.end
@@ -291,13 +303,37 @@ func (b *Scratch) run(s *Session, now int64, used *int) bool {
 	return true
 }
 
+// ahead has the values of commands fetched that stand behind one which waits for
+// its own: else they would wait one after the other.
+func (b *Scratch) ahead(s *Session, cmds []parsed) {
+	db, t := s.db, s.tenant
+	for _, c := range cmds {
+		if c.to == c.from {
+			continue
+		}
+		argv := b.words[c.from:c.to:c.to]
+		row, err := command.Resolve(argv)
+		switch {
+		case err != nil, t.feed == nil && row.Read == nil:
+		case row == selectRow:
+			if n, ok := resp.ParseInt(argv[1]); ok && 0 <= n && n < keyspace.Databases {
+				db = int(n)
+			}
+		default:
+			t.Engine.Ahead(s.loading, db, row, argv)
+		}
+	}
+}
+
+var selectRow = command.Find([]byte("SELECT"))
+
 // absurdRequest is how much of a request is swallowed before the connection is
 // closed. Without a limit Redis, too, closes one that sends so much.
 const absurdRequest = 1 << 30
 
 // command runs one command of size bytes, or sends it to where it is run. It reports false
-// for a command that must be offered again when the replies before it have
-// left.
+// for a command that must be offered again: when the replies before it have left or,
+// where loading is set, when what it needs is in memory.
 func (s *Session) command(argv [][]byte, size int, now int64) bool {
 	row, err := command.Resolve(argv)
 	if err == nil {
@@ -323,11 +359,40 @@ func (s *Session) command(argv [][]byte, size int, now int64) bool {
 		s.queue(row, argv)
 		return true
 	}
+	if s.tenant.room != Roomy {
+		if ok, err := s.hasRoom(row); err != nil {
+			s.deny(err)
+			return true
+		} else if !ok {
+			return false
+		}
+	}
+	if s.loadErr != nil {
+		s.unread(row)
+		return true
+	}
 	if s.tenant.feed == nil {
 		return s.onReplica(row, argv, now)
 	}
 	s.run(row, argv, now, &s.out)
-	return true
+	return s.loading == nil
+}
+
+// unread answers a command that was offered again although what it needs can't be
+// had.
+func (s *Session) unread(row *command.Row) {
+	err := s.loadErr
+	s.loadErr = nil
+	if row == execRow {
+		s.multi, s.watches = nil, nil
+	}
+	s.deny(err)
+}
+
+// Loaded has the command offered again that could not be run.
+func (s *Session) Loaded(err error) {
+	s.loading, s.loadErr = nil, err
+	s.conn.Resume()
 }
 
 var execRow = command.Find([]byte("EXEC"))
@@ -345,12 +410,18 @@ func (s *Session) allowed(row *command.Row) error {
 	return nil
 }
 
-// run runs a command on this copy.
+// run runs a command on this copy, unless that needs what isn't in memory: then
+// loading is set.
 func (s *Session) run(row *command.Row, argv [][]byte, now int64, out *resp.Writer) {
 	s.req.Client, s.req.Row, s.req.Argv, s.req.Now, s.req.Out, s.req.Wait = s, row, argv, now, out, s
+	s.req.Load = s
 	p := s.tenant.Engine.Run(&s.req)
 	s.req.Argv = nil
-	if p == nil {
+	if p == nil || s.loading != nil {
+		return
+	}
+	if p.Unrun() {
+		s.loading = p
 		return
 	}
 	s.parked = p
@@ -462,6 +533,10 @@ func (s *Session) Closed(_ *loop.Conn, _ error) {
 	t.quota.meter.leave(s)
 	s.listener.Close()
 	s.unpark()
+	if s.loading != nil {
+		t.Engine.Unpark(s.loading)
+		s.loading = nil
+	}
 	for _, timer := range []Timer{s.patience, s.overdue} {
 		if timer != nil {
 			timer.Stop()

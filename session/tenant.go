@@ -102,6 +102,9 @@ type Tenant struct {
 	waits    []*replicaWait
 
 	durable  durable
+	room     Room
+	crowd    []*Session // that wait for room
+	late     lateFrames
 	dirty    bool
 	quota    quota
 	counters Counters
@@ -237,6 +240,7 @@ func (t *Tenant) becomePrimary(epoch uint32) {
 		if err := db.OpenEpoch(epoch, t.Now()); err != nil {
 			t.Log.Error("can't open epoch", "db", uint64(t.record.ID), "err", err.Error())
 		}
+		db.Rouse() // it has made an entry, which is to be saved some time
 	}
 	for _, s := range t.forwarding() {
 		s.giveUp()
@@ -351,6 +355,7 @@ func (t *Tenant) LinkDown(node string) {
 	defer t.Engine.Unlock()
 	delete(t.elsewhere, node)
 	t.dropHeld(node)
+	t.late.drop(node)
 	for _, rm := range t.remotesOf(node) {
 		rm.interrupt()
 	}
@@ -381,6 +386,9 @@ func (t *Tenant) Tick() {
 		}
 		return
 	}
+	if next := t.Engine.NextExpiry(); next != 0 && next < now {
+		t.Engine.Rouse()
+	}
 	if t.Engine.Expire(now, 200) > 0 {
 		t.markDirty()
 	}
@@ -391,6 +399,15 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	t.markDirty()
+	if t.late.any() || t.Engine.State() != engine.Awake && t.needsContent(kind) {
+		t.late.keep(t, node, kind, payload)
+		return
+	}
+	t.frame(node, kind, payload)
+}
+
+// frame is Frame with the lock held, when the content is there that it needs.
+func (t *Tenant) frame(node string, kind uint8, payload []byte) {
 	var err error
 	switch kind {
 	case replication.Subscribe:
@@ -423,8 +440,9 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 		}
 	default:
 		if t.feed == nil && node == t.follower.Primary() {
-			if kind == replication.Entries && t.Engine.LogErr() != nil {
-				// What can't be journaled would only gather in memory. It asks again.
+			if kind == replication.Entries && (t.Engine.LogErr() != nil || t.Engine.State() != engine.Awake) {
+				// What can't be journaled, or has nothing to be applied to, would only
+				// gather in memory. It asks again.
 				t.follower.Suspend(t.Now())
 				return
 			}
@@ -443,7 +461,7 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 
 // subscribe answers a replica that wants to follow.
 func (t *Tenant) subscribe(node string, payload []byte) error {
-	if t.feed == nil || t.record.CopyOn(node) == nil || !t.Savable() {
+	if t.feed == nil || t.record.CopyOn(node) == nil || !t.Savable() || t.Engine.State() != engine.Awake {
 		t.Host.Send(node, link.Live, frame(replication.NotPrimary, t.record.ID, nil))
 		return nil
 	}
@@ -502,11 +520,12 @@ func (t *Tenant) sendPublished() {
 
 // transact runs the commands of an EXEC. What they publish follows their
 // entry, so that whoever hears of it in another region sees what they wrote.
-func (t *Tenant) transact(req *engine.Request, commands []engine.Queued, reads bool) {
+func (t *Tenant) transact(req *engine.Request, commands []engine.Queued, reads bool) (unrun *engine.Parked) {
 	t.inExec = true
-	t.Engine.RunAll(req, commands, reads)
+	unrun = t.Engine.RunAll(req, commands, reads)
 	t.inExec = false
 	t.sendPublished()
+	return unrun
 }
 
 // after calls fn on the loop in so many milliseconds.

@@ -1,0 +1,408 @@
+package engine
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"vecino/command"
+	"vecino/keyspace"
+	"vecino/resp"
+)
+
+// Storage brings back what is not in memory: the values of cold keys, and the
+// databases that sleep. A database without a Storage has all in memory.
+//
+// Both methods return at once and don't call back: they are called with the lock
+// of the database held, in the middle of something.
+type Storage interface {
+	// Fetch reads values from the tier. For each key Fetched is called later,
+	// once, whatever becomes of it. The keys may be kept.
+	Fetch(db *DB, keys []keyspace.ColdKey)
+	// Wake reads a whole database. Woken is called later, once.
+	Wake(db *DB)
+}
+
+// A command that meets a cold key, or a sleeping database, has changed nothing
+// and answered nothing. It is as if it hadn't come yet:
+//
+//	Run ── ErrCold ──> Storage.Fetch ── Fetched, for each key ──> Loaded: Run again
+//
+// Whoever called Run keeps the command where it is, with all that came behind it
+// on its connection, and offers it again when Loaded is called. Other connections
+// go on. The second command that needs a value joins the first's fetch.
+//
+// A command finds out that a value is missing by looking for it. Then all keys of
+// the command are fetched at once, and those of commands behind it, if Ahead is
+// told of them. Only what changes several keys is looked through before it begins:
+// half of it must not be done when the other half turns out to be on disk. For the
+// same reason EXEC has the keys of all its commands fetched first.
+
+// Loader is told that a command which was not run can be offered again. err, if
+// there is one, is what the command is to answer instead. The lock is held.
+type Loader interface {
+	Loaded(err error)
+}
+
+// load is what a command waits for that was not run.
+type load struct {
+	who  Loader
+	left int // values that haven't come
+	err  error
+	pins []waitKey
+}
+
+// fetches is what is on its way from the tier.
+type fetches struct {
+	under  map[fetchID]*fetch
+	pinned map[waitKey]int // keys that commands wait for stay in memory
+	now    int64           // of the command or Fetched that runs
+
+	// For values that nobody waits for.
+	background int
+	backlog    []keyspace.ColdKey
+	listed     map[fetchID]struct{} // those in backlog
+	failing    bool                 // the last fetch failed, and the log knows
+}
+
+type fetchID struct {
+	db  int
+	seq uint64
+	key string
+}
+
+func idOf(k *keyspace.ColdKey) fetchID { return fetchID{k.DB, k.Seq, string(k.Key)} }
+
+// fetch is one value on its way.
+type fetch struct {
+	who        []fetcher
+	background bool
+	void       bool // the content that it is for is no more
+}
+
+type fetcher struct {
+	p   *Parked
+	own bool // not of a command behind p's
+}
+
+// Unrun reports whether the command has not been run, and is to be offered again
+// when its Loader is called.
+func (p *Parked) Unrun() bool { return p.load != nil }
+
+var (
+	errNoStorage = command.Error("ERR a value that this command needs is not in memory, and this node has nothing to read it from; its operator must start it with the directory it was written to")
+	errUnread    = command.Error("ERR the value could not be read from disk: try again; if it stays so, the operator's log says why")
+)
+
+// cold parks a command that met ErrCold, until the values are there.
+func (db *DB) cold(r *Request) (*Parked, error) {
+	ks := db.ks
+	if r.Row != nil && r.Row.Conn == nil {
+		db.want(r.Client.DB(), r.Row, r.Argv)
+	}
+	keys := ks.Wanted()
+	db.fetches.now = r.Now
+	if r.Load == nil || db.cfg.Storage == nil || len(keys) == 0 {
+		return nil, errNoStorage
+	}
+	p := db.newLoad(r.Load)
+	db.fetch(p, keys, true)
+	db.stats.Cold++
+	return p, nil
+}
+
+func (db *DB) newLoad(who Loader) *Parked {
+	db.parked.next++
+	return &Parked{load: &load{who: who}, order: db.parked.next}
+}
+
+// want adds the keys of a command whose values it needs to those wanted, if they
+// are cold, and reports whether any is.
+func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
+	db.keys = row.Needs(db.keys[:0], argv)
+	for i, key := range db.keys {
+		if db.ks.WantCold(logical, key) {
+			any = true
+		}
+		db.keys[i] = nil
+	}
+	return any
+}
+
+// severalKeys reports whether a write may have changed one key when it finds out
+// that another is cold.
+func severalKeys(row *command.Row) bool {
+	return row.Keys.Last != row.Keys.First || row.Keys.Count > 0
+}
+
+// anyCold reports whether any value is not in memory.
+func (db *DB) anyCold() bool {
+	n, _ := db.ks.Cold()
+	return n > 0
+}
+
+// Ahead is told what comes behind a command that Run has just not run, so that
+// its values are fetched at once with the others. The first command is run again
+// when all are there.
+func (db *DB) Ahead(p *Parked, logical int, row *command.Row, argv [][]byte) {
+	if row.Conn != nil || !db.anyCold() || p.gone {
+		return
+	}
+	db.ks.View(logical, db.fetches.now, nil) // forgets what was wanted
+	if db.want(logical, row, argv) {
+		db.fetch(p, db.ks.Wanted(), false)
+	}
+}
+
+// fetch has values fetched for p, or for nobody.
+func (db *DB) fetch(p *Parked, keys []keyspace.ColdKey, own bool) {
+	f := &db.fetches
+	if f.under == nil {
+		f.under, f.pinned = make(map[fetchID]*fetch), make(map[waitKey]int)
+	}
+	var ask []keyspace.ColdKey
+	for i := range keys {
+		id := idOf(&keys[i])
+		value := f.under[id]
+		if value == nil {
+			value = &fetch{}
+			f.under[id] = value
+			ask = append(ask, keys[i])
+			if p == nil {
+				value.background = true
+				f.background++
+			}
+		}
+		if p != nil {
+			p.load.left++
+			value.who = append(value.who, fetcher{p, own})
+			pin := waitKey{id.db, id.key}
+			p.load.pins = append(p.load.pins, pin)
+			f.pinned[pin]++
+		}
+	}
+	if len(ask) > 0 {
+		db.stats.Fetches += uint64(len(ask))
+		db.cfg.Storage.Fetch(db, ask)
+	}
+}
+
+// Fetched is called by the Storage with what it has read of a key: nothing, and no
+// error, if the tier has no such record. The slices aren't kept.
+func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err error) {
+	f := &db.fetches
+	id := idOf(&k)
+	value := f.under[id]
+	if value == nil {
+		return
+	}
+	delete(f.under, id)
+	f.now = now
+	if value.background {
+		f.background--
+	}
+	var told error
+	if !value.void && db.failed == nil {
+		told = db.restore(now, &k, head, body, err, len(value.who) > 0)
+	}
+	for _, w := range value.who {
+		l := w.p.load
+		l.left--
+		if w.own && l.err == nil {
+			l.err = told
+		}
+		if l.left == 0 {
+			db.loaded(w.p)
+		}
+	}
+	db.catchUp()
+}
+
+// restore puts a value back. The error is what those are told who wait.
+func (db *DB) restore(now int64, k *keyspace.ColdKey, head, body []byte, err error, asked bool) (told error) {
+	defer db.guard(&told)
+	if err == nil {
+		err = db.ks.Restore(*k, head, body)
+	}
+	f := &db.fetches
+	if err == nil || !db.ks.IsCold(k.DB, k.Key) {
+		f.failing = false
+		if asked { // else it would be the first to go again
+			view := db.ks.View(k.DB, now, db.cfg.Rand)
+			counted := db.ks.Stats
+			view.Touch(k.Key)
+			db.ks.Stats = counted
+		}
+		return nil
+	}
+	db.stats.FetchErrors++
+	if !f.failing {
+		f.failing = true
+		db.cfg.Logger.Warn("a value can't be read from the tier", "db", uint64(db.id), "err", err.Error())
+	}
+	return errUnread
+}
+
+// loaded has a command offered again, unless its client is gone.
+func (db *DB) loaded(p *Parked) {
+	if p.gone {
+		return
+	}
+	db.unload(p)
+	p.load.who.Loaded(p.load.err)
+}
+
+// unload ends a wait for values.
+func (db *DB) unload(p *Parked) {
+	p.gone = true
+	pinned := db.fetches.pinned
+	for _, pin := range p.load.pins {
+		if pinned[pin]--; pinned[pin] == 0 {
+			delete(pinned, pin)
+		}
+	}
+	p.load.pins = nil
+}
+
+// unrun lists the commands that wait for values or for the database, in the order
+// in which they came.
+func (db *DB) unrun() []*Parked {
+	waiting := make(map[*Parked]struct{})
+	for _, value := range db.fetches.under {
+		for _, w := range value.who {
+			if !w.p.gone {
+				waiting[w.p] = struct{}{}
+			}
+		}
+	}
+	for _, p := range db.sleep.waiting {
+		if !p.gone {
+			waiting[p] = struct{}{}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(waiting), func(a, b *Parked) int { return cmp.Compare(a.order, b.order) })
+}
+
+// void says that the content is another now. What is on its way is for none of
+// it; those who wait look again.
+func (db *DB) void() {
+	f := &db.fetches
+	f.backlog, f.listed = nil, nil
+	if len(f.under)+len(db.sleep.waiting) == 0 {
+		return
+	}
+	waiting := db.unrun()
+	for _, value := range f.under {
+		value.who, value.void = nil, true
+	}
+	db.sleep.waiting = nil
+	for _, p := range waiting {
+		db.loaded(p)
+	}
+}
+
+// Offload is Keyspace.Offload, for keys that nobody waits for.
+func (db *DB) Offload(logical int, hash uint64, key []byte, seq uint64) (freed int64) {
+	if db.state != Awake {
+		return 0
+	}
+	if len(db.fetches.pinned) > 0 && db.fetches.pinned[waitKey{logical, string(key)}] > 0 {
+		return 0
+	}
+	if db.parked.n > 0 && db.parked.needs[waitKey{logical, string(key)}] > 0 {
+		return 0
+	}
+	return db.ks.Offload(logical, hash, key, seq)
+}
+
+// mostBackground is how many values are on their way at a time that nobody waits
+// for.
+const mostBackground = 32
+
+// follow fetches the values of keys that effects were applied to, so that these
+// don't gather.
+func (db *DB) follow(keys []keyspace.ColdKey) {
+	if db.cfg.Storage == nil {
+		return
+	}
+	f := &db.fetches
+	for i := range keys {
+		id := idOf(&keys[i])
+		if _, listed := f.listed[id]; listed || f.under[id] != nil {
+			continue
+		}
+		if f.listed == nil {
+			f.listed = make(map[fetchID]struct{})
+		}
+		f.listed[id] = struct{}{}
+		f.backlog = append(f.backlog, keys[i])
+	}
+	db.catchUp()
+}
+
+// catchUp fetches what is in the backlog, some at a time.
+func (db *DB) catchUp() {
+	f := &db.fetches
+	if len(f.backlog) == 0 || db.failed != nil || db.state != Awake {
+		return
+	}
+	n, room := 0, mostBackground-f.background
+	var next []keyspace.ColdKey
+	for n < len(f.backlog) && len(next) < room {
+		k := f.backlog[n]
+		n++
+		delete(f.listed, idOf(&k))
+		if db.ks.IsCold(k.DB, k.Key) && f.under[idOf(&k)] == nil {
+			next = append(next, k)
+		}
+	}
+	f.backlog = f.backlog[n:]
+	if len(f.backlog) == 0 {
+		f.backlog = nil
+	}
+	if len(next) > 0 {
+		db.fetch(nil, next, true)
+	}
+}
+
+// Loading is how many values are on their way from the tier.
+func (db *DB) Loading() int { return len(db.fetches.under) }
+
+// retrier runs a command again that waits for a key, when the values that it met
+// on the way are there.
+type retrier struct {
+	db *DB
+	p  *Parked
+}
+
+func (r retrier) Loaded(err error) {
+	db, p := r.db, r.p
+	switch {
+	case p.gone:
+	case err != nil:
+		db.parked.remove(p)
+		db.fail(&p.out, 0, err)
+		p.req.Wait.Served(p.out.Buf)
+	default:
+		now := db.fetches.now
+		db.wake(db.retry(p, now), now)
+	}
+}
+
+// wantAll adds the keys of a transaction's commands to those wanted.
+func (db *DB) wantAll(r *Request, commands []Queued) {
+	logical := r.Client.DB()
+	db.ks.View(logical, r.Now, nil) // forgets what was wanted
+	for _, q := range commands {
+		if q.Row == selectRow && len(q.Argv) == 2 {
+			if n, ok := resp.ParseInt(q.Argv[1]); ok && n >= 0 && n < keyspace.Databases {
+				logical = int(n)
+			}
+		}
+		if q.Row.Conn == nil {
+			db.want(logical, q.Row, q.Argv)
+		}
+	}
+}
+
+var selectRow = command.Find([]byte("SELECT"))

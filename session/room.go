@@ -1,0 +1,63 @@
+package session
+
+import "vecino/command"
+
+// Room is how much memory the node has left for what a tenant adds.
+type Room uint8
+
+const (
+	// Roomy: enough.
+	Roomy Room = iota
+	// Crowded: values are on their way out of memory, and come in faster than
+	// they leave. Connections that would add something wait a moment.
+	Crowded
+	// Full: nothing more can leave. Who would add something is refused.
+	Full
+)
+
+// SetRoom says how much room there is. It is called in a turn of the tenant,
+// with the lock held.
+func (t *Tenant) SetRoom(r Room) {
+	if t.room == r {
+		return
+	}
+	t.room = r
+	if r == Crowded {
+		return
+	}
+	line := t.crowd
+	t.crowd = nil
+	for _, s := range line {
+		if s.crowded {
+			s.crowded, s.metered = false, false
+			s.conn.Resume()
+		}
+	}
+}
+
+// hasRoom reports whether a command may be run as far as the node's memory
+// goes. Else its connection stands in line until there is room.
+func (s *Session) hasRoom(row *command.Row) (ok bool, err error) {
+	t := s.tenant
+	if t.feed == nil || !s.adds(row) {
+		return true, nil
+	}
+	if t.room == Full {
+		return false, command.ErrNodeFull
+	}
+	s.crowded, s.metered = true, true
+	t.crowd = append(t.crowd, s)
+	return false, nil
+}
+
+// adds reports whether a command may make the database larger.
+func (s *Session) adds(row *command.Row) bool {
+	if row == execRow && s.multi != nil {
+		for _, q := range s.multi.queued {
+			if q.Row.Has(command.GrowsMemory) {
+				return true
+			}
+		}
+	}
+	return row.Has(command.GrowsMemory)
+}
