@@ -116,7 +116,7 @@ func (p packed) checkDistinct() (wrong string) {
 // keys calls fn for what has to be distinct, until it returns false.
 func (p packed) keys(fn func(key []byte) bool) {
 	if p[0] == formZSet {
-		for e := firstScored(); e.off < len(p); e.follow() {
+		for e := (scoredAt{off: headSize}); e.off < len(p); e.follow() {
 			e.read(p)
 			if !fn(p[e.begin:e.end]) {
 				return

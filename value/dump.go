@@ -271,7 +271,7 @@ func (s *Set) load(r *dumpReader) {
 		s.loadInts(r, count)
 		return
 	case form == formStrings && version == oldVersion:
-		s.small.begin(formStrings, 0)
+		s.small.begin(formStrings, 0, 0)
 	default:
 		r.fail("form %q of a set", form)
 	}
@@ -292,7 +292,7 @@ func (s *Set) loadInts(r *dumpReader, count int) {
 		r.fail("%d integers", count)
 		return
 	}
-	s.small.begin(formInts, width[0])
+	s.small.begin(formInts, width[0], len(r.rest))
 	s.small.open(headSize, headSize, len(r.rest))
 	copy(s.small.b[headSize:], r.rest)
 	if wrong := s.small.b.checkInts(); wrong != "" {

@@ -121,9 +121,10 @@ func (h *Hash) Set(field, val []byte) (added bool) {
 		h.grow()
 		return h.big.put(field, val)
 	}
-	h.small.begin(formHash, 0)
+	size := packedSize(len(field)) + packedSize(len(val))
+	h.small.begin(formHash, 0, size)
 	off := len(h.small.b)
-	h.small.open(off, off, packedSize(len(field))+packedSize(len(val)))
+	h.small.open(off, off, size)
 	h.small.put(h.small.put(off, field), val)
 	h.small.b[1]++
 	return true

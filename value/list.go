@@ -63,7 +63,7 @@ func (l *List) Size() int {
 // a list is rotated.
 func (l *List) PushBack(v []byte) {
 	if l.room(len(v), 1) {
-		l.small.begin(formList, 0)
+		l.small.begin(formList, 0, packedSize(len(v)))
 		l.insertSmall(len(l.small.b), v)
 		return
 	}
@@ -73,7 +73,7 @@ func (l *List) PushBack(v []byte) {
 // PushFront puts v before all others. It may be what was just popped.
 func (l *List) PushFront(v []byte) {
 	if l.room(len(v), 1) {
-		l.small.begin(formList, 0)
+		l.small.begin(formList, 0, packedSize(len(v)))
 		l.insertSmall(headSize, v)
 		return
 	}
@@ -158,7 +158,7 @@ func (l *List) SetAt(i int, v []byte) {
 // InsertAt puts v before element i, or behind all others if i is Len.
 func (l *List) InsertAt(i int, v []byte) {
 	if l.room(len(v), 1) {
-		l.small.begin(formList, 0)
+		l.small.begin(formList, 0, packedSize(len(v)))
 		l.insertSmall(l.locateSmall(i), v)
 		return
 	}
@@ -295,17 +295,44 @@ func (l *List) RemoveValue(v []byte, count int) (removed int) {
 }
 
 // locateSmall returns the offset of element i of a small list, or the end.
-func (l *List) locateSmall(i int) int { return l.small.b.skip(headSize, i) }
+//
+// Walking there waits for each length before it can read the next. Elements
+// are often equally long, though, and then the length of the whole says so:
+// that is where they would be, and whether they are is seen without waiting.
+func (l *List) locateSmall(i int) int {
+	b := l.small.b
+	if len(b) == headSize {
+		return headSize
+	}
+	each := 1 + int(b[headSize])
+	if each > 0x80 || headSize+int(b[1])*each != len(b) {
+		return b.skip(headSize, i)
+	}
+	end := headSize + i*each
+	for off := headSize; off < end; off += each {
+		if int(b[off]) != each-1 {
+			return b.skip(headSize, i)
+		}
+	}
+	return end
+}
 
 // insertSmall puts v in at an offset.
 func (l *List) insertSmall(off int, v []byte) {
-	var room [maxPackedBytes]byte
 	if overlap(l.small.b[:cap(l.small.b)], v) {
-		v = append(room[:0], v...) // what moves would move it
+		l.insertOwn(off, v)
+		return
 	}
 	l.small.open(off, off, packedSize(len(v)))
 	l.small.put(off, v)
 	l.small.b[1]++
+}
+
+// insertOwn is insertSmall for what lies in the list's own bytes: what moves
+// would move it.
+func (l *List) insertOwn(off int, v []byte) {
+	var room [maxPackedBytes]byte
+	l.insertSmall(off, append(room[:0], v...))
 }
 
 // room says whether the list is small and stays so with that many more

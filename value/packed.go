@@ -64,7 +64,12 @@ func same(a, b []byte) bool {
 
 // put writes s at off, where open made room, and returns the offset behind.
 func (p packed) put(off int, s []byte) int {
-	off += binary.PutUvarint(p[off:], uint64(len(s)))
+	if len(s) < 0x80 {
+		p[off] = byte(len(s))
+		off++
+	} else {
+		off += binary.PutUvarint(p[off:], uint64(len(s)))
+	}
 	return off + copy(p[off:], s)
 }
 

@@ -137,9 +137,10 @@ func (s *Set) Add(member []byte) (added bool) {
 }
 
 func (s *Set) packMember(member []byte) {
-	s.small.begin(formStrings, 0)
+	size := packedSize(len(member))
+	s.small.begin(formStrings, 0, size)
 	off := len(s.small.b)
-	s.small.open(off, off, packedSize(len(member)))
+	s.small.open(off, off, size)
 	s.small.put(off, member)
 	s.small.b[1]++
 }
@@ -149,7 +150,7 @@ func (s *Set) addInt(v int64) (added bool) {
 	if found {
 		return false
 	}
-	s.small.begin(formInts, 2)
+	s.small.begin(formInts, 2, int(widthOf(v)))
 	if width := widthOf(v); width > s.ints().width {
 		s.widen(width)
 	}
@@ -227,7 +228,7 @@ func (s *Set) leaveInts(next []byte) {
 	for _, v := range all[:n] {
 		s.packMember(strconv.AppendInt(room[:0], v, 10))
 	}
-	s.small.begin(formStrings, 0)
+	s.small.begin(formStrings, 0, 0)
 }
 
 // text is an integer as a member.

@@ -59,10 +59,12 @@ func (s *small) count() int {
 	return int(s.b[1])
 }
 
-// begin writes the head of a collection that has none yet.
-func (s *small) begin(form, second byte) {
+// begin writes the head of a collection that has none yet, and makes room for
+// so many bytes more.
+func (s *small) begin(form, second byte, more int) {
 	if len(s.b) == 0 {
-		s.open(0, 0, headSize)
+		s.open(0, 0, headSize+more)
+		s.b = s.b[:headSize]
 		s.b[0], s.b[1] = form, second
 	}
 }
@@ -84,6 +86,35 @@ func (s *small) open(off, end, n int) {
 	s.moved = true
 	copy(s.b, old[:off])
 	copy(s.b[off+n:], old[end:])
+}
+
+// openTwo replaces the bytes from off1 to end1 by n1 and those from off2 to
+// end2, behind them, by n2 bytes for the caller to fill.
+func (s *small) openTwo(off1, end1, n1, off2, end2, n2 int) {
+	move1 := n1 - (end1 - off1)         // of what is between the two
+	move2 := move1 + n2 - (end2 - off2) // of what is behind
+	size := len(s.b) + move2
+	if size > cap(s.b) {
+		s.open(off2, end2, n2)
+		s.open(off1, end1, n1)
+		return
+	}
+	old := s.b
+	s.b = s.b[:size]
+	if move1 > 0 { // what is between might go over what is behind
+		s.move(old, end2, len(old), move2)
+		s.move(old, end1, off2, move1)
+		return
+	}
+	s.move(old, end1, off2, move1)
+	s.move(old, end2, len(old), move2)
+}
+
+// move moves the bytes of old from off to end by that much.
+func (s *small) move(old packed, off, end, by int) {
+	if by != 0 {
+		copy(s.b[off+by:], old[off:end])
+	}
 }
 
 // own makes the bytes the collection's own, on the heap.

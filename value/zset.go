@@ -99,8 +99,11 @@ func (z *ZSet) Score(member []byte) (float64, bool) {
 		}
 		return 0, false
 	}
-	_, e, ok := z.small.b.findScored(member, -1)
-	return e.score, ok
+	_, at, ok := z.small.b.findScored(member, firstScored)
+	if !ok {
+		return 0, false
+	}
+	return z.small.b.element(at).score, true
 }
 
 // Set gives member a score, which is not NaN, and reports whether the member
@@ -112,20 +115,22 @@ func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 	if z.big != nil {
 		return z.big.set(member, score)
 	}
-	_, e, found := z.small.b.findScored(member, -1)
+	was, at, found := z.small.b.placeScored(member, score)
 	if found {
+		e := z.small.b.element(was)
 		if e.score == score {
 			return false, false
 		}
-		z.small.cutScored(e, e, 1)
-	} else if z.small.count() == maxPackedLen || len(member) > maxPackedBytes {
+		z.small.moveScored(&e, at, score)
+		return false, true
+	}
+	if z.small.count() == maxPackedLen || len(member) > maxPackedBytes {
 		z.grow()
 		return z.big.set(member, score)
 	}
-	z.small.begin(formZSet, 0)
-	_, at := z.small.b.seekScored(score, tieByMember, member)
+	z.small.begin(formZSet, 0, len(member)+2)
 	z.small.insertScored(at, member, score)
-	return !found, true
+	return true, true
 }
 
 // Del removes member and reports whether it was there.
@@ -138,9 +143,10 @@ func (z *ZSet) Del(member []byte) bool {
 		z.big.tree.remove(c.score(), member)
 		return true
 	}
-	_, e, ok := z.small.b.findScored(member, -1)
+	_, at, ok := z.small.b.findScored(member, firstScored)
 	if ok {
-		z.small.cutScored(e, e, 1)
+		e := z.small.b.element(at)
+		z.small.cutScored(at, &e, 1)
 	}
 	return ok
 }
@@ -153,18 +159,19 @@ func (z *ZSet) RemoveRange(from, to int, fn func(member []byte, score float64)) 
 		return
 	}
 	if z.big == nil {
-		var first, last scoredAt
-		_, e, _ := z.small.b.findScored(nil, from)
-		first = e
-		for range to - from {
-			e.read(z.small.b)
+		first := z.small.b.scoredByRank(from)
+		e := z.small.b.element(first)
+		for i := from; ; i++ {
 			if fn != nil {
 				fn(z.small.b.member(&e), e.score)
 			}
-			last = e
+			if i == to-1 {
+				break
+			}
 			e.follow()
+			e.read(z.small.b)
 		}
-		z.small.cutScored(first, last, to-from)
+		z.small.cutScored(first, &e, to-from)
 		return
 	}
 	for range to - from {
@@ -185,7 +192,7 @@ func (z *ZSet) Rank(member []byte) (int, bool) {
 		}
 		return z.big.tree.rank(c.score(), member), true
 	}
-	rank, _, ok := z.small.b.findScored(member, -1)
+	rank, _, ok := z.small.b.findScored(member, firstScored)
 	return rank, ok
 }
 
@@ -195,7 +202,7 @@ func (z *ZSet) ByRank(rank int) (member []byte, score float64) {
 		item := z.big.tree.at(rank)
 		return item.cell.key(), item.score
 	}
-	_, e, _ := z.small.b.findScored(nil, rank)
+	e := z.small.b.element(z.small.b.scoredByRank(rank))
 	return z.small.b.member(&e), e.score
 }
 
@@ -212,7 +219,7 @@ func (z *ZSet) RankOfScore(min float64, exclusive bool) int {
 	if exclusive {
 		ties = tieAll
 	}
-	rank, _ := z.small.b.seekScored(min, ties, nil)
+	rank, _ := z.small.b.seekScored(firstScored, min, ties, nil)
 	return rank
 }
 
@@ -246,7 +253,7 @@ func (z *ZSet) Ascend(from int, fn func(member []byte, score float64) bool) {
 	if from >= z.Len() {
 		return
 	}
-	_, e, _ := z.small.b.findScored(nil, max(from, 0))
+	e := z.small.b.element(z.small.b.scoredByRank(max(from, 0)))
 	for ; e.off < len(z.small.b); e.follow() {
 		e.read(z.small.b)
 		if !fn(z.small.b.member(&e), e.score) {
@@ -267,7 +274,7 @@ func (z *ZSet) Descend(from int, fn func(member []byte, score float64) bool) {
 		score      float64
 	}
 	n := 0
-	for e := firstScored(); e.off < len(z.small.b) && n <= from; e.follow() {
+	for e := (scoredAt{off: headSize}); e.off < len(z.small.b) && n <= from; e.follow() {
 		e.read(z.small.b)
 		all[n].begin, all[n].end, all[n].score = uint16(e.begin), uint16(e.end), e.score
 		n++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 // The elements of a small sorted set are in order, which lets a score be told
@@ -47,52 +48,70 @@ type scoredAt struct {
 	end   int
 }
 
-// firstScored is where the first element is.
-func firstScored() scoredAt { return scoredAt{off: headSize} }
-
 // follow goes to the element after e.
 func (e *scoredAt) follow() { e.off, e.base = e.end, e.after }
 
 func (p packed) member(e *scoredAt) []byte { return p[e.begin:e.end:e.end] }
 
+// step takes apart what comes before the member of the element at off, which
+// is in one of the first three classes; if it is far it is for far to read on.
+// It has no branch on the class: those of neighbours differ too often to be
+// guessed.
+func (p packed) step(off int, base int64) (begin, n int, after int64, far bool) {
+	head := int(p[off])
+	n = head & lengthMask
+	off += head >> (classShift + 1) // the last byte before the member
+	if n == lengthMask {
+		n += int(p[off+1-head>>(classShift+1)])
+		off++
+	}
+	after = base + int64(head>>classShift+int(p[off])&-(head>>(classShift+1)))
+	return off + 1, n, after, head>>classShift == scoreFar
+}
+
 // read reads the element at e.off.
 func (e *scoredAt) read(p packed) {
-	head := p[e.off]
-	n := int(head & lengthMask)
-	begin := e.off + 1
-	if n == lengthMask {
-		n += int(p[begin])
-		begin++
+	begin, n, after, far := p.step(e.off, e.base)
+	if far {
+		exact := false
+		if begin, after, exact = p.far(begin-1, e.base); !exact {
+			e.begin, e.end, e.after = begin, begin+n, 0
+			e.score = getScore(p[begin-scoreSize:])
+			return
+		}
 	}
-	exact := true
-	switch head >> classShift {
-	case scoreSame:
-		e.after = e.base
-	case scoreNext:
-		e.after = e.base + 1
-	case scoreNear:
-		e.after = e.base + 2 + int64(p[begin])
-		begin++
-	default:
-		begin, e.after, exact = p.far(begin, e.base)
-	}
-	e.begin, e.end = begin, begin+n
-	e.score = float64(e.after)
-	if !exact {
-		e.score = getScore(p[begin-scoreSize:])
-	}
+	e.begin, e.end, e.after = begin, begin+n, after
+	e.score = float64(after)
 }
 
 // far reads a score of class 3 at begin, which it moves behind it. If it isn't
 // exact it is the eight bytes before that.
 func (p packed) far(begin int, base int64) (_ int, after int64, exact bool) {
-	far, width := binary.Uvarint(p[begin:])
+	far, width := p.uvarint(begin)
 	begin += width
 	if far == 0 {
 		return begin + scoreSize, 0, false
 	}
 	far--
 	return begin, base + (int64(far>>1) ^ -int64(far&1)), true
+}
+
+// uvarint reads the number at off, all its bytes at once if there are eight to
+// read and it is in them.
+func (p packed) uvarint(off int) (v uint64, width int) {
+	const last = 0x8080808080808080 // the bit that isn't set in the last byte
+	if off+8 <= len(p) {
+		v = load64(p[off:])
+		if end := ^v & last; end != 0 {
+			v &= end ^ (end - 1) // the last byte and those before
+			v &^= last
+			v = v&0x007f007f007f007f | v>>1&0x3f803f803f803f80
+			v = v&0x00003fff00003fff | v>>2&0x0fffc0000fffc000
+			v = v&0x000000000fffffff | v>>4&0x00fffffff0000000
+			return v, (bits.TrailingZeros64(end) + 1) / 8
+		}
+	}
+	return binary.Uvarint(p[off:])
 }
 
 // exact returns the integer that a score is, if it is one of at most 53 bits
@@ -113,67 +132,112 @@ type scoredHead struct {
 
 func (h *scoredHead) bytes() []byte { return h.room[:h.n] }
 
-// headOf makes the head of an element, and returns the base of the next one.
-func headOf(base int64, score float64, length int) (h scoredHead, after int64) {
-	b := h.room[:1]
-	h.room[0] = byte(min(length, lengthMask))
+// set makes h the head of an element, and returns the base of the next one.
+func (h *scoredHead) set(base int64, score float64, length int) (after int64) {
+	h.room[0], h.n = byte(length), 1
 	if length >= lengthMask {
-		b = append(b, byte(length-lengthMask))
+		h.room[0], h.room[1], h.n = lengthMask, byte(length-lengthMask), 2
 	}
-	if v, ok := exact(score); ok {
-		after = v
-		switch d := v - base; {
-		case d == 0:
-		case d == 1:
-			h.room[0] |= scoreNext << classShift
-		case d >= 2 && d < 2+256:
-			h.room[0] |= scoreNear << classShift
-			b = append(b, byte(d-2))
-		default:
-			h.room[0] |= scoreFar << classShift
-			b = binary.AppendUvarint(b, (uint64(d)<<1^uint64(d>>63))+1)
-		}
-	} else {
+	v, ok := exact(score)
+	if !ok {
 		h.room[0] |= scoreFar << classShift
-		b = binary.LittleEndian.AppendUint64(append(b, 0), math.Float64bits(score))
+		h.room[h.n] = 0
+		binary.LittleEndian.PutUint64(h.room[h.n+1:], math.Float64bits(score))
+		h.n += 1 + scoreSize
+		return 0
 	}
-	h.n = len(b)
-	return h, after
+	switch d := v - base; {
+	case d == 0:
+	case d == 1:
+		h.room[0] |= scoreNext << classShift
+	case d >= 2 && d < 2+256:
+		h.room[0] |= scoreNear << classShift
+		h.room[h.n] = byte(d - 2)
+		h.n++
+	default:
+		h.room[0] |= scoreFar << classShift
+		h.n += binary.PutUvarint(h.room[h.n:], (uint64(d)<<1^uint64(d>>63))+1)
+	}
+	return v
 }
 
-// findScored finds the element of rank at, or, if at is -1, member. It returns
+// scoredPlace is where an element of a small sorted set is, or would be.
+type scoredPlace struct {
+	off  int
+	base int64
+}
+
+// firstScored is where the first element is.
+var firstScored = scoredPlace{off: headSize}
+
+// element reads the element there, if there is one.
+func (p packed) element(at scoredPlace) (e scoredAt) {
+	e.off, e.base = at.off, at.base
+	if e.off < len(p) {
+		e.read(p)
+	}
+	return e
+}
+
+// findScored finds member, from at on, whose rank it takes for 0. It returns
 // the rank, too.
-func (p packed) findScored(member []byte, at int) (rank int, e scoredAt, ok bool) {
-	// What read does, but for the score: this is where time goes.
-	off, base := headSize, int64(0)
-	for off < len(p) {
-		head := p[off]
-		n := int(head & lengthMask)
-		begin := off + 1
-		if n == lengthMask {
-			n += int(p[begin])
-			begin++
+func (p packed) findScored(member []byte, at scoredPlace) (rank int, _ scoredPlace, ok bool) {
+	for at.off < len(p) {
+		begin, n, after, far := p.step(at.off, at.base)
+		if far {
+			begin, after, _ = p.far(begin-1, at.base)
 		}
-		after := base
-		switch head >> classShift {
-		case scoreSame:
-		case scoreNext:
-			after++
-		case scoreNear:
-			after += 2 + int64(p[begin])
-			begin++
-		default:
-			begin, after, _ = p.far(begin, base)
+		if n == len(member) && same(p[begin:begin+n], member) {
+			return rank, at, true
 		}
-		if rank == at || at < 0 && n == len(member) && same(p[begin:begin+n], member) {
-			e = scoredAt{off: off, base: base}
-			e.read(p)
-			return rank, e, true
-		}
-		off, base = begin+n, after
+		at.off, at.base = begin+n, after
 		rank++
 	}
-	return rank, scoredAt{off: off, base: base}, false
+	return rank, at, false
+}
+
+// scoredByRank finds the element of a rank.
+func (p packed) scoredByRank(rank int) (at scoredPlace) {
+	at = firstScored
+	for range rank {
+		begin, n, after, far := p.step(at.off, at.base)
+		if far {
+			begin, after, _ = p.far(begin-1, at.base)
+		}
+		at.off, at.base = begin+n, after
+	}
+	return at
+}
+
+// placeScored finds member, and the first element that it would come before
+// with that score: at is where it is to be put. It goes no further than it
+// has to.
+func (p packed) placeScored(member []byte, score float64) (e, at scoredPlace, found bool) {
+	for at = firstScored; at.off < len(p); {
+		begin, n, after, far := p.step(at.off, at.base)
+		s := float64(after)
+		if far {
+			exact := false
+			if begin, after, exact = p.far(begin-1, at.base); exact {
+				s = float64(after)
+			} else {
+				s = getScore(p[begin-scoreSize:])
+			}
+		}
+		if n == len(member) && same(p[begin:begin+n], member) {
+			e = at
+			if s < score {
+				_, at = p.seekScored(scoredPlace{begin + n, after}, score, tieByMember, member)
+			}
+			return e, at, true
+		}
+		if s >= score && (s > score || bytes.Compare(p[begin:begin+n], member) > 0) {
+			_, e, found = p.findScored(member, at)
+			return e, at, found
+		}
+		at.off, at.base = begin+n, after
+	}
+	return at, at, false
 }
 
 // Which elements of the score of a bound are before it.
@@ -185,54 +249,114 @@ const (
 	tieByMember // those whose bytes are
 )
 
-// seekScored returns how many elements come before a bound, and where the
-// first is that doesn't.
-func (p packed) seekScored(score float64, ties tie, member []byte) (rank int, e scoredAt) {
-	for e = firstScored(); e.off < len(p); e.follow() {
-		e.read(p)
-		if e.score >= score {
-			if e.score > score || ties == tieNone || ties == tieByMember && bytes.Compare(p[e.begin:e.end], member) >= 0 {
+// seekScored returns how many elements, from at on, come before a bound, and
+// where the first is that doesn't.
+func (p packed) seekScored(at scoredPlace, score float64, ties tie, member []byte) (rank int, _ scoredPlace) {
+	for at.off < len(p) {
+		begin, n, after, far := p.step(at.off, at.base)
+		s := float64(after)
+		if far {
+			exact := false
+			if begin, after, exact = p.far(begin-1, at.base); exact {
+				s = float64(after)
+			} else {
+				s = getScore(p[begin-scoreSize:])
+			}
+		}
+		if s >= score {
+			if s > score || ties == tieNone || ties == tieByMember && bytes.Compare(p[begin:begin+n], member) >= 0 {
 				break
 			}
 		}
+		at.off, at.base = begin+n, after
 		rank++
 	}
-	return rank, e
+	return rank, at
 }
 
 // insertScored puts a member in before the element at, which it gives a new
 // head.
-func (s *small) insertScored(at scoredAt, member []byte, score float64) {
-	head, after := headOf(at.base, score, len(member))
+func (s *small) insertScored(at scoredPlace, member []byte, score float64) {
+	var head, next scoredHead
+	after := head.set(at.base, score, len(member))
 	off, end := at.off, at.off
-	var next scoredHead
 	if off < len(s.b) {
-		at.read(s.b)
-		next, _ = headOf(after, at.score, at.end-at.begin)
-		end = at.begin
+		e := s.b.element(at)
+		next.set(after, e.score, e.end-e.begin)
+		end = e.begin
 	}
 	s.open(off, end, head.n+len(member)+next.n)
-	off += copy(s.b[off:], head.bytes())
+	off = s.putHead(off, &head)
 	off += copy(s.b[off:], member)
-	copy(s.b[off:], next.bytes())
+	s.putHead(off, &next)
 	s.b[1]++
 }
 
-// cutScored takes out n elements, from first to last, and gives the one behind
-// them a new head.
-func (s *small) cutScored(first, last scoredAt, n int) {
+// moveScored gives the element e another score and, with it, the place before
+// at, which may be e itself or the one behind it. What is between moves, at
+// once, and the elements behind both places get new heads.
+func (s *small) moveScored(e *scoredAt, at scoredPlace, score float64) {
+	size := e.end - e.begin
+	behind := s.b.element(scoredPlace{e.end, e.after}) // the element after e
+	nextEnd := max(behind.begin, behind.off)
+	var head, next scoredHead // next: the new one of the element behind
+	if at.off == e.off || at.off == behind.off {
+		after := head.set(e.base, score, size)
+		if behind.off < len(s.b) {
+			next.set(after, behind.score, behind.end-behind.begin)
+		}
+		s.openTwo(e.off, e.begin, head.n, behind.off, nextEnd, next.n)
+		s.putHead(s.putHead(e.off, &head)+size, &next)
+		return
+	}
+	var member [maxPackedBytes]byte
+	copy(member[:], s.b[e.begin:e.end])
+	if behind.off < len(s.b) {
+		next.set(e.base, behind.score, behind.end-behind.begin)
+	}
+	var pushed scoredHead // the new one of the element at
+	after := head.set(at.base, score, size)
+	old := s.b.element(at)
+	pushedEnd := max(old.begin, old.off)
+	if at.off < len(s.b) {
+		pushed.set(after, old.score, old.end-old.begin)
+	}
+	room := head.n + size + pushed.n
+	to := at.off
+	if at.off < e.off {
+		s.openTwo(at.off, pushedEnd, room, e.off, nextEnd, next.n)
+		s.putHead(e.off+room-(pushedEnd-at.off), &next)
+	} else {
+		s.openTwo(e.off, nextEnd, next.n, at.off, pushedEnd, room)
+		s.putHead(e.off, &next)
+		to += next.n - (nextEnd - e.off)
+	}
+	to = s.putHead(to, &head)
+	to += copy(s.b[to:], member[:size])
+	s.putHead(to, &pushed)
+}
+
+// cutScored takes out n elements, from first up to where last ends, and gives
+// the one behind them a new head.
+func (s *small) cutScored(first scoredPlace, last *scoredAt, n int) {
 	end := last.end
 	var next scoredHead
 	if end < len(s.b) {
-		e := last
-		e.follow()
-		e.read(s.b)
-		next, _ = headOf(first.base, e.score, e.end-e.begin)
+		e := s.b.element(scoredPlace{end, last.after})
+		next.set(first.base, e.score, e.end-e.begin)
 		end = e.begin
 	}
 	s.open(first.off, end, next.n)
-	copy(s.b[first.off:], next.bytes())
+	s.putHead(first.off, &next)
 	s.b[1] -= byte(n)
+}
+
+// putHead writes a head, or none, and returns the offset behind it.
+func (s *small) putHead(off int, h *scoredHead) int {
+	for i, b := range h.room[:h.n] { // few
+		s.b[off+i] = b
+	}
+	return off + h.n
 }
 
 // checkScored says what is wrong with the elements of a small sorted set, in
@@ -241,9 +365,10 @@ func (p packed) checkScored() (wrong string) {
 	if p[1] > maxPackedLen {
 		return "too many packed elements"
 	}
-	e := firstScored()
+	e := scoredAt{off: headSize}
 	var last []byte
 	lastScore := math.Inf(-1)
+	var head scoredHead
 	for i := range int(p[1]) {
 		if e.off >= len(p) {
 			return "cut short"
@@ -256,7 +381,8 @@ func (p packed) checkScored() (wrong string) {
 		if math.IsNaN(e.score) {
 			return "a score that is not a number"
 		}
-		if head, _ := headOf(e.base, e.score, len(member)); !bytes.Equal(head.bytes(), p[e.off:e.begin]) {
+		head.set(e.base, e.score, len(member))
+		if !bytes.Equal(head.bytes(), p[e.off:e.begin]) {
 			return "a score told in a longer way"
 		}
 		if e.score < lastScore || i > 0 && e.score == lastScore && bytes.Compare(member, last) <= 0 {
