@@ -79,7 +79,12 @@ type tierState struct {
 	head   []byte
 	body   []byte
 	record Record
+	apart  bool
 }
+
+// KeepApart has every value stand in a body, however short it is, so that all can
+// leave memory. It is for tests.
+func (ks *Keyspace) KeepApart() { ks.tier.apart = true }
 
 // Sweep calls fn for the keys that changed after the write since, in the order
 // of logical databases and hashes, and moves the cursor on by about count
@@ -128,7 +133,7 @@ func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
 		t.body = binary.AppendUvarint(t.body, e.seq)
 		from := len(t.body)
 		t.body = e.appendDump(t.body)
-		if dump := t.body[from:]; len(dump) <= MaxInline {
+		if dump := t.body[from:]; len(dump) <= MaxInline && !t.apart {
 			h.inline, h.value = true, dump
 			state = inlined
 		} else {
