@@ -143,7 +143,8 @@ func (c *cluster) place(primary region.Code, replicas ...region.Code) *database 
 // publish gives the nodes the record as it is now.
 func (db *database) publish() {
 	for _, copy := range db.record.Copies {
-		db.c.nodes[copy.Region].place(db.record)
+		rec := db.record
+		db.c.nodes[copy.Region].place(&rec)
 	}
 }
 

@@ -120,7 +120,7 @@ func (f *fleetLink) event(e catalog.Event) error {
 		if f.seen != nil {
 			f.seen[e.Database.ID] = true
 		}
-		n.place(*e.Database)
+		n.place(e.Database)
 	case e.Gone != 0:
 		n.remove(e.Gone)
 	case e.Synced:
@@ -169,7 +169,7 @@ func (f *fleetLink) machineRestarted(ctx context.Context) {
 				continue
 			}
 			if d, err := f.api.OpenEpoch(ctx, rec.ID, n.cfg.ID); err == nil {
-				n.place(d)
+				n.place(&d)
 			}
 		}
 	}

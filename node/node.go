@@ -108,6 +108,8 @@ type Config struct {
 
 	Version string
 	Logger  *slog.Logger
+
+	fs vfs.FS // where journals and checkpoints are; a test's, or the system's
 }
 
 // Node is a running node.
@@ -165,8 +167,11 @@ func Start(cfg Config) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.fs == nil {
+		cfg.fs = vfs.OS
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &Node{cfg: cfg, log: cfg.Logger, fs: vfs.OS, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
+	n := &Node{cfg: cfg, log: cfg.Logger, fs: cfg.fs, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
 	n.saver = newCheckpointer(n)
 	n.mu.byAddr = make(map[netip.Addr]*placed)
 	n.mu.byID = make(map[catalog.ID]*placed)
@@ -317,8 +322,8 @@ func (n *Node) all() []*placed {
 }
 
 // standaloneRecord is the one database of standalone mode.
-func (n *Node) standaloneRecord() catalog.Database {
-	rec := catalog.Database{
+func (n *Node) standaloneRecord() *catalog.Database {
+	rec := &catalog.Database{
 		ID: 1, Name: "standalone", Epoch: 1, Revision: 1, Limits: n.cfg.Limits,
 		Copies: []catalog.Copy{{Region: n.cfg.Region, Node: n.cfg.ID, Role: catalog.Primary, State: catalog.Live}},
 	}
@@ -328,7 +333,7 @@ func (n *Node) standaloneRecord() catalog.Database {
 		rec.Password = hex.EncodeToString(sum[:])
 	}
 	if old, ok := n.records.database(rec.ID); ok {
-		rec.HashSeed = old.HashSeed
+		rec.HashSeed, rec.Revision = old.HashSeed, old.Revision+1 // what it was started with may differ
 	} else {
 		rec.HashSeed = rand.Uint64()
 	}

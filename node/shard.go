@@ -217,19 +217,18 @@ func (s *shard) close() error {
 
 // place makes or updates the tenant of a record, from any goroutine; it
 // returns when the tenant serves.
-func (n *Node) place(rec catalog.Database) {
+func (n *Node) place(rec *catalog.Database) {
+	// The seed of its hashes must be known before its first entry is written.
+	rec = n.records.put(rec)
 	if p := n.find(rec.ID); p != nil {
 		n.index(rec, p)
-		n.records.put(rec)
 		p.do(func() {
 			if p.Record().Revision <= rec.Revision {
-				p.Update(rec)
+				p.Update(*rec)
 			}
 		})
 		return
 	}
-	// The seed of its hashes must be known before its first entry is written.
-	n.records.put(rec)
 	s := n.shardOf(rec.ID)
 	s.do(func() {
 		if old := s.parting[rec.ID]; old != nil {
@@ -241,26 +240,26 @@ func (n *Node) place(rec catalog.Database) {
 }
 
 // settleIn makes the tenant of a record, unless there is one.
-func (s *shard) settleIn(rec catalog.Database) {
+func (s *shard) settleIn(rec *catalog.Database) {
 	if s.tenants[rec.ID] != nil {
 		return
 	}
 	t := s.newTenant(rec)
 	s.tenants[rec.ID] = t
 	s.order = append(s.order, t)
-	t.Update(rec)
+	t.Update(*rec)
 	s.node.index(rec, &placed{t, s})
 	s.node.Changed(t)
 }
 
 // newTenant makes a tenant of what recovery found, or an empty one.
-func (s *shard) newTenant(rec catalog.Database) *session.Tenant {
+func (s *shard) newTenant(rec *catalog.Database) *session.Tenant {
 	r := s.recovered[rec.ID]
 	delete(s.recovered, rec.ID)
 	if r == nil {
 		r = &recovered{db: s.newEngine(rec.ID, rec.HashSeed)}
 	}
-	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, rec, r.complete, r.db.Position().Seq > 0)
+	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, *rec, r.complete, r.db.Position().Seq > 0)
 	t.Lost = r.lost != nil
 	return t
 }
@@ -270,7 +269,7 @@ func (s *shard) newEngine(id catalog.ID, seed uint64) *engine.DB {
 }
 
 // index lets connections find a tenant.
-func (n *Node) index(rec catalog.Database, p *placed) {
+func (n *Node) index(rec *catalog.Database, p *placed) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mu.byID[rec.ID] = p
