@@ -24,13 +24,12 @@ const (
 var sessionKey = []byte{'s'}
 
 const (
-	dbPart     = 1 + 8          // prefix and database
-	placePart  = dbPart + 1 + 8 // and space and hash
-	tagBytes   = 8
-	withBody   = 1
-	noBody     = 0
-	lastSpace  = 255
-	spaceCount = 256
+	dbPart    = 1 + 8          // prefix and database
+	placePart = dbPart + 1 + 8 // and space and hash
+	tagBytes  = 8
+	withBody  = 1
+	noBody    = 0
+	lastSpace = 255
 )
 
 func appendDB(dst []byte, prefix byte, db uint64) []byte {
@@ -81,10 +80,18 @@ func parseHead(v []byte) (tag uint64, head []byte, err error) {
 	return 0, nil, errHead
 }
 
-func appendHead(dst []byte, tag uint64, hasBody bool, head []byte) []byte {
-	if !hasBody {
+// appendHead appends a head's value. tag is 0 when the record has no body.
+func appendHead(dst []byte, tag uint64, head []byte) []byte {
+	if tag == 0 {
 		return append(append(dst, noBody), head...)
 	}
 	dst = binary.BigEndian.AppendUint64(append(dst, withBody), tag)
 	return append(dst, head...)
+}
+
+func headLen(tag uint64, head []byte) int {
+	if tag == 0 {
+		return 1 + len(head)
+	}
+	return 1 + tagBytes + len(head)
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// saves compactions when databases change a little, often. Default 8 MiB.
 	MemBytes int64
 	// BulkBytes is how large a session is that is written as tables of its own.
-	// Default 512 KiB, see DESIGN.md.
+	// Default 256 KiB, see DESIGN.md.
 	BulkBytes int
 	// Log is told what goes wrong, and what was found at open. Default: nobody.
 	Log *slog.Logger
@@ -53,7 +53,7 @@ func (o *Options) setDefaults() {
 		o.MemBytes = 8 << 20
 	}
 	if o.BulkBytes == 0 {
-		o.BulkBytes = 512 << 10
+		o.BulkBytes = 256 << 10
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -360,6 +360,7 @@ type Stats struct {
 	CompactionDebt int64 // bytes that wait to be compacted
 	ReadAmp        int   // tables that a read may have to look into
 	Compactions    int64
+	Compacting     bool
 	WrittenBytes   int64 // to tables, compactions included
 	Reads          int64 // Get calls
 	Found          int64
@@ -399,7 +400,7 @@ func (t *Tier) Stats() Stats {
 	s.CacheBytes, s.CacheHits, s.CacheMisses = m.BlockCache.Size, m.BlockCache.Hits, m.BlockCache.Misses
 	s.CompactionDebt = int64(m.Compact.EstimatedDebt)
 	s.ReadAmp = m.ReadAmp()
-	s.Compactions = m.Compact.Count
+	s.Compactions, s.Compacting = m.Compact.Count, m.Compact.NumInProgress > 0
 	return s
 }
 

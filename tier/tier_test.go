@@ -59,7 +59,15 @@ func (m *model) clone() *model {
 
 // session writes at random to a database, in the tier and in the model.
 func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
-	if rng.IntN(12) == 0 {
+	switch rng.IntN(24) {
+	case 0:
+		w.DeleteAll()
+		meta, had := m.metas[db]
+		m.drop(db)
+		if had {
+			m.metas[db] = meta
+		}
+	case 1, 2:
 		space := uint8(rng.IntN(3))
 		w.DeleteSpace(space)
 		for k := range m.recs {
@@ -93,9 +101,19 @@ func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
 		order = append(order, k)
 	}
 	slices.SortFunc(order, func(a, b string) int { return strings.Compare(a[:placePart], b[:placePart]) })
+	before, err := w.t.there(db)
+	if err != nil {
+		w.fail(err)
+	}
 	for _, k := range order {
 		_, _, space, hash, key, _ := parseKey([]byte(k))
 		r := puts[k]
+		if old, was := m.recs[k]; was && old.hasBody && before[k] && rng.IntN(3) == 0 {
+			r.hasBody, r.body = true, old.body
+			w.PutHead(space, hash, key, []byte(r.head))
+			m.recs[k] = r
+			continue
+		}
 		var body []byte
 		if r.hasBody {
 			body = []byte(r.body)
@@ -108,6 +126,16 @@ func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
 		w.Meta([]byte(meta))
 		m.metas[db] = meta
 	}
+}
+
+// there is which records of a database are in the tier.
+func (t *Tier) there(db uint64) (map[string]bool, error) {
+	all := make(map[string]bool)
+	err := t.Heads(db, func(space uint8, hash uint64, key, _ []byte) error {
+		all[string(appendKey(nil, headPrefix, db, space, hash, key))] = true
+		return nil
+	})
+	return all, err
 }
 
 func (m *model) drop(db uint64) {
@@ -377,9 +405,9 @@ func FuzzKeys(f *testing.F) {
 			t.Fatalf("%x is outside of its database", a)
 		}
 		_, _, _, _, _, _ = parseKey(key)
-		for _, hasBody := range []bool{false, true} {
-			tag, head, err := parseHead(appendHead(nil, 7, hasBody, key))
-			if err != nil || !bytes.Equal(head, key) || (tag == 7) != hasBody {
+		for _, want := range []uint64{0, 7} {
+			v := appendHead(nil, want, key)
+			if tag, head, err := parseHead(v); err != nil || !bytes.Equal(head, key) || tag != want || len(v) != headLen(tag, key) {
 				t.Fatalf("parseHead = %d, %x, %v", tag, head, err)
 			}
 		}

@@ -33,8 +33,7 @@ type Writer struct {
 	tag uint64
 	err error
 
-	spaces  [spaceCount / 64]uint64 // to be emptied
-	cleared bool                    // some of spaces are set
+	clear   []span // to be emptied
 	graves  []grave
 	meta    []byte
 	hasMeta bool
@@ -70,6 +69,7 @@ func (g *grave) compare(space uint8, hash uint64, key []byte) int {
 type put struct {
 	grave
 	head, body []byte
+	tag        uint64 // of the body that stays
 }
 
 // Begin opens a session for a database.
@@ -97,10 +97,19 @@ func (w *Writer) DeleteSpace(space uint8) {
 		w.fail(errors.New("a logical database was deleted behind many puts"))
 		return
 	}
-	w.spaces[space/64] |= 1 << (space % 64)
-	w.cleared = true
+	w.clear = append(w.clear, func(prefix byte) (start, end []byte) { return spaceSpan(prefix, w.db, space) })
 	w.count++
 }
+
+// DeleteAll removes all records of the database that were there before the
+// session.
+func (w *Writer) DeleteAll() {
+	w.clear = []span{func(prefix byte) (start, end []byte) { return appendDB(nil, prefix, w.db), dbEnd(prefix, w.db) }}
+	w.count++
+}
+
+// span is where the keys of some records lie, under a prefix.
+type span func(prefix byte) (start, end []byte)
 
 // Put writes a record, in place of one that is there. Records come sorted by
 // space and hash. body nil: the record has none. What is handed in is the
@@ -111,18 +120,60 @@ func (w *Writer) Put(space uint8, hash uint64, key, head, body []byte) {
 	if w.err != nil {
 		return
 	}
+	w.put(put{grave: grave{space, hash, key}, head: head, body: body})
+}
+
+// PutHead writes a record's head anew and leaves its body as it is. It is sorted
+// among the Puts.
+func (w *Writer) PutHead(space uint8, hash uint64, key, head []byte) {
+	w.count++
+	w.t.count.puts.Add(1)
+	if w.err != nil {
+		return
+	}
+	tag, err := w.t.tagOf(w.place(headPrefix, &grave{space, hash, key}))
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.put(put{grave: grave{space, hash, key}, head: head, tag: tag})
+}
+
+// tagOf is the tag of the body that a head in the tier has.
+func (t *Tier) tagOf(key []byte) (tag uint64, err error) {
+	if err := t.enter(); err != nil {
+		return 0, err
+	}
+	defer t.leave()
+	v, c, err := t.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, errNoBody
+	}
+	if err != nil {
+		return 0, t.damaged(err)
+	}
+	defer c.Close()
+	if tag, _, err = parseHead(v); err == nil && tag == 0 {
+		err = errNoBody
+	}
+	return tag, err
+}
+
+var errNoBody = errors.New("a head was to be written anew, but the record has no body")
+
+func (w *Writer) put(p put) {
 	if w.bulk != nil {
-		w.err = w.bulk.put(space, hash, key, head, body)
+		w.err = w.bulk.put(p)
 		return
 	}
 	// The buffer may move: what points into it stays valid, the old bytes don't
 	// change.
-	p := put{grave: grave{space, hash, w.keep(key)}, head: w.keep(head)}
-	if body != nil {
-		p.body = w.keep(body)
+	w.bytes += 2*placePart + len(p.key) + len(p.head) + len(p.body)
+	p.key, p.head = w.keep(p.key), w.keep(p.head)
+	if p.body != nil {
+		p.body = w.keep(p.body)
 	}
 	w.puts = append(w.puts, p)
-	w.bytes += 2*placePart + len(key) + len(head) + len(body)
 	if w.bytes > w.t.opts.BulkBytes {
 		w.startBulk()
 	}
@@ -201,12 +252,9 @@ func (w *Writer) commitSmall(sync bool) error {
 	}
 	size := w.bytes + 64 + len(w.meta)
 	b := t.db.NewBatchWithSize(size)
-	for space := range spaceCount {
-		if w.spaces[space/64]&(1<<(space%64)) == 0 {
-			continue
-		}
+	for _, span := range w.clear {
 		for _, prefix := range []byte{bodyPrefix, headPrefix} {
-			start, end := spaceSpan(prefix, w.db, uint8(space))
+			start, end := span(prefix)
 			if err := b.DeleteRange(start, end, nil); err != nil {
 				return err
 			}
@@ -228,13 +276,10 @@ func (w *Writer) commitSmall(sync bool) error {
 	for i := range w.puts {
 		p := &w.puts[i]
 		key := w.place(headPrefix, &p.grave)
-		extra := 1
-		if p.body != nil {
-			extra += tagBytes
-		}
-		op := b.SetDeferred(len(key), extra+len(p.head))
+		tag := w.tagFor(p)
+		op := b.SetDeferred(len(key), headLen(tag, p.head))
 		copy(op.Key, key)
-		appendHead(op.Value[:0], w.tag, p.body != nil, p.head)
+		appendHead(op.Value[:0], tag, p.head)
 		if err := op.Finish(); err != nil {
 			return err
 		}
@@ -248,7 +293,7 @@ func (w *Writer) commitSmall(sync bool) error {
 			if err := op.Finish(); err != nil {
 				return err
 			}
-		default:
+		case p.tag == 0:
 			if there, err := w.bodyIsThere(&p.grave); err != nil {
 				return err
 			} else if there {
@@ -278,6 +323,14 @@ func (w *Writer) commitSmall(sync bool) error {
 	}
 	t.count.small.Add(1)
 	return nil
+}
+
+// tagFor is the tag that a record's head is to have.
+func (w *Writer) tagFor(p *put) uint64 {
+	if p.body != nil {
+		return w.tag
+	}
+	return p.tag
 }
 
 // apply puts a batch into Pebble's log, with its number in it. The numbers stand
@@ -378,18 +431,18 @@ func (w *Writer) startBulk() {
 	})
 	for i := range w.puts {
 		p := &w.puts[i]
-		if w.err = w.bulk.put(p.space, p.hash, p.key, p.head, p.body); w.err != nil {
+		if w.err = w.bulk.put(*p); w.err != nil {
 			return
 		}
 	}
 	w.puts, w.buf = nil, nil
 }
 
-func (b *bulk) put(space uint8, hash uint64, key, head, body []byte) error {
+func (b *bulk) put(p put) error {
 	if n := len(b.held); n > 0 {
 		last := &b.held[n-1]
-		if last.space != space || last.hash != hash {
-			if last.space > space || last.space == space && last.hash > hash {
+		if last.space != p.space || last.hash != p.hash {
+			if last.space > p.space || last.space == p.space && last.hash > p.hash {
 				return errors.New("records came unsorted")
 			}
 			if err := b.release(); err != nil {
@@ -402,9 +455,9 @@ func (b *bulk) put(space uint8, hash uint64, key, head, body []byte) error {
 		b.heldBuf = append(b.heldBuf, v...)
 		return b.heldBuf[at:len(b.heldBuf):len(b.heldBuf)]
 	}
-	p := put{grave: grave{space, hash, keep(key)}, head: keep(head)}
-	if body != nil {
-		p.body = keep(body)
+	p.key, p.head = keep(p.key), keep(p.head)
+	if p.body != nil {
+		p.body = keep(p.body)
 	}
 	b.held = append(b.held, p)
 	return nil
@@ -423,7 +476,7 @@ func (b *bulk) release() error {
 		if err := b.bury(p); err != nil {
 			return err
 		}
-		b.value = appendHead(b.value[:0], b.w.tag, p.body != nil, p.head)
+		b.value = appendHead(b.value[:0], b.w.tagFor(p), p.head)
 		if err := b.heads.set(b.w.place(headPrefix, &p.grave), b.value); err != nil {
 			return err
 		}
@@ -433,8 +486,10 @@ func (b *bulk) release() error {
 			if err := b.bodies.set(b.w.place(bodyPrefix, &p.grave), b.value); err != nil {
 				return err
 			}
-		} else if err := b.removeBody(&p.grave); err != nil {
-			return err
+		} else if p.tag == 0 {
+			if err := b.removeBody(&p.grave); err != nil {
+				return err
+			}
 		}
 	}
 	b.held, b.heldBuf = b.held[:0], b.heldBuf[:0]
@@ -581,12 +636,9 @@ func (s *tables) openTable() error {
 // closeTable ends the open table, whose share of the keys ends at end (nil: it is
 // the last), with the spaces that the session empties.
 func (s *tables) closeTable(end []byte) error {
-	if s.w.cleared && s.prefix != metaPrefix {
-		for space := range spaceCount {
-			if s.w.spaces[space/64]&(1<<(space%64)) == 0 {
-				continue
-			}
-			from, to := spaceSpan(s.prefix, s.w.db, uint8(space))
+	if s.prefix != metaPrefix {
+		for _, span := range s.w.clear {
+			from, to := span(s.prefix)
 			if s.first != nil && bytes.Compare(from, s.first) < 0 {
 				from = s.first
 			}
@@ -606,7 +658,7 @@ func (s *tables) closeTable(end []byte) error {
 }
 
 func (s *tables) finish() error {
-	if s.table == nil && s.w.cleared && s.prefix != metaPrefix {
+	if s.table == nil && len(s.w.clear) > 0 && s.prefix != metaPrefix {
 		if err := s.openTable(); err != nil {
 			return err
 		}
