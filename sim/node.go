@@ -409,7 +409,7 @@ func (p *process) sync() {
 		return
 	}
 	p.syncing = true
-	p.after(p.w.between(100, 20*ms), func() {
+	p.after(p.w.between(100, 3*ms), func() {
 		p.syncing = false
 		if p.tenant != nil {
 			p.tenant.Synced(off)
