@@ -341,23 +341,27 @@ func (c *Conn) deafTo() bool {
 }
 
 // serve offers the connection's input in its owner's turn, what is kept and
-// what has come. It returns false when the loop has been taken from the runner meanwhile.
-func (c *Conn) serve(r *runner) (mine bool) {
+// what has come.
+func (c *Conn) serve(r *runner) outcome {
 	if c.state != open {
-		return true
+		return done
 	}
 	if c.offered {
 		c.offered = false
-		if len(c.in) > 0 && len(c.in) >= c.need && !c.deafTo() && !c.data(r, c.in, false) {
-			return false
+		if len(c.in) > 0 && len(c.in) >= c.need && !c.deafTo() {
+			if end := c.data(r, c.in, false); end != done {
+				return end
+			}
 		}
 	}
 	// What is there comes first, even before the peer's end.
-	if c.state == open && c.seen != 0 && !c.offered && !c.readable(r) {
-		return false
+	if c.state == open && c.seen != 0 && !c.offered {
+		if end := c.readable(r); end != done {
+			return end
+		}
 	}
 	c.settled()
-	return true
+	return done
 }
 
 // settled has the connection served again if there is more to do for it.
@@ -375,7 +379,7 @@ func (c *Conn) settled() {
 
 // readable handles input, or the peer's end. While input is to stay where it
 // is, what the poller has told is remembered, and it won't tell it again.
-func (c *Conn) readable(r *runner) (mine bool) {
+func (c *Conn) readable(r *runner) outcome {
 	switch {
 	case !c.deafTo():
 	case c.seen&broken != 0:
@@ -384,12 +388,12 @@ func (c *Conn) readable(r *runner) (mine bool) {
 			err = io.EOF
 		}
 		c.fail(err)
-		return true
+		return done
 	case c.seen&peerDone != 0 && c.pausing == paused:
 		c.finish()
-		return true
+		return done
 	default:
-		return true
+		return done
 	}
 	if c.in == nil {
 		return c.readShared(r, nil)
@@ -401,37 +405,37 @@ func (c *Conn) readable(r *runner) (mine bool) {
 }
 
 // readShared reads into the loop's buffer, behind a copy of what was left.
-func (c *Conn) readShared(r *runner, left []byte) (mine bool) {
+func (c *Conn) readShared(r *runner, left []byte) outcome {
 	start := copy(r.shared, left)
 	n := c.read(r.shared[start:])
 	if n == 0 {
-		return true
+		return done
 	}
 	in := r.shared[:start+n]
 	if len(in) < c.need {
 		c.keep(in)
-		return true
+		return done
 	}
 	return c.data(r, in, true)
 }
 
 // readOwn reads into the connection's own buffer, where a long command gathers.
-func (c *Conn) readOwn(r *runner) (mine bool) {
+func (c *Conn) readOwn(r *runner) outcome {
 	c.makeRoom()
 	start := len(c.in)
 	n := c.read(c.in[start:min(cap(c.in), start+ownReadSize)])
 	if n == 0 {
-		return true
+		return done
 	}
 	c.in = c.in[:start+n]
 	if len(c.in) > maxInput {
 		c.fail(ErrInputLimit)
-		return true
+		return done
 	}
 	if len(c.in) >= c.need {
 		return c.data(r, c.in, false)
 	}
-	return true
+	return done
 }
 
 // read is one read from the socket; it sees to errors and the end. When it
@@ -442,7 +446,7 @@ func (c *Conn) read(b []byte) (n int) {
 		c.seen = 0
 	}
 	switch status {
-	case done:
+	case moved:
 		return n
 	case again:
 		c.seen = 0
@@ -467,8 +471,8 @@ func (c *Conn) finish() {
 }
 
 // data gives the handler input, in the shared buffer or in the connection's
-// own. It returns false when the loop has been taken from the runner meanwhile.
-func (c *Conn) data(r *runner, in []byte, shared bool) (mine bool) {
+// own.
+func (c *Conn) data(r *runner, in []byte, shared bool) outcome {
 	if c.Out == nil {
 		c.Out = r.buffers.get(c.usual)
 	}
@@ -477,7 +481,17 @@ func (c *Conn) data(r *runner, in []byte, shared bool) (mine bool) {
 	if o == l.common {
 		used := c.handler.Data(c, in)
 		c.used(in, used, shared)
-		return true
+		return done
+	}
+	if o.slow > 0 && !l.ending {
+		l.sendAway(r, o, func() (rest func()) {
+			used := c.handler.Data(c, in)
+			return func() {
+				c.used(in, used, shared)
+				c.settled()
+			}
+		})
+		return elsewhere
 	}
 	call := l.enter(r, o)
 	used := c.handler.Data(c, in)
@@ -488,11 +502,11 @@ func (c *Conn) data(r *runner, in []byte, shared bool) (mine bool) {
 				c.settled()
 			})
 		})
-		return false
+		return lost
 	}
 	o.settle()
 	c.used(in, used, shared)
-	return true
+	return done
 }
 
 // used ends data.
@@ -574,13 +588,14 @@ func (c *Conn) write() {
 	}
 	c.safe = min(c.safe, len(c.Out)) // what was corked may have been taken back
 	if c.safe > c.sent {
-		n, status, err := c.socket.write(c.Out[c.sent:c.safe])
+		end := min(c.safe, c.sent+mostWritten)
+		n, status, err := c.socket.write(c.Out[c.sent:end])
 		if status == failed {
 			c.fail(err)
 			return
 		}
 		c.sent += n
-		if c.sent < c.safe {
+		if c.sent < end {
 			c.blocked = true
 			if c.sent > len(c.Out)/2 {
 				c.Out = c.Out[:copy(c.Out, c.Out[c.sent:])]
@@ -590,6 +605,9 @@ func (c *Conn) write() {
 		}
 	}
 	if c.OutPending() > 0 {
+		if c.sent < c.safe && !c.blocked {
+			c.owner.mayWrite(c)
+		}
 		c.judge()
 		return
 	}

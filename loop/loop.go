@@ -88,7 +88,8 @@ const (
 	maxInput      = 1 << 30   // a connection with more unused input is closed, as in Redis
 	softOutput    = 1 << 20   // with more unsent output a connection isn't read
 	resumedOutput = softOutput / 2
-	batchSize     = 512 // sockets in a batch
+	batchSize     = 512       // sockets in a batch
+	mostWritten   = 256 << 10 // by one call: longer ones hold others up
 
 	// slice is how long an owner is served before the sockets are looked at
 	// again. Shorter is fairer; looking costs a third of a microsecond.
@@ -151,6 +152,7 @@ type Loop struct {
 		ended   chan struct{} // closed when Run has returned, or never will run
 	}
 	runners  sync.WaitGroup
+	spare    []*runner      // for calls elsewhere
 	portable sync.WaitGroup // goroutines of listeners and of the portable poller
 }
 
@@ -370,11 +372,13 @@ func (l *Loop) takeTurns(r *runner) (mine bool) {
 		}
 		several = several || o != first
 		o.turn = l.batch
-		if !l.serve(r, o) {
+		switch l.serve(r, o) {
+		case lost:
 			return false
+		case done:
+			o.queued = false
+			o.wake()
 		}
-		o.queued = false
-		o.wake()
 		if l.turns.len() > 0 && l.now.Sub(l.looked) >= slice && !l.ending && l.look() {
 			break
 		}
@@ -394,13 +398,21 @@ func (l *Loop) look() bool {
 	return l.mailbox.full.Load() || l.timers.due(l.now)
 }
 
-// serve is a turn of an owner. It returns false when the loop has been taken
-// from the runner meanwhile.
-func (l *Loop) serve(r *runner, o *Owner) (mine bool) {
+// An outcome is how a call ended, or a turn with a call in it.
+type outcome uint8
+
+const (
+	done      outcome = iota
+	elsewhere         // it goes on on another goroutine: the owner is away
+	lost              // it was taken over: the loop isn't the runner's any more
+)
+
+// serve is a turn of an owner.
+func (l *Loop) serve(r *runner, o *Owner) (end outcome) {
 	if o.ready != nil && !o.ready(o.note) {
 		o.state = out
 		l.missing++
-		return true
+		return done
 	}
 	r.began = l.now
 	l.writeFor(o)
@@ -408,24 +420,26 @@ func (l *Loop) serve(r *runner, o *Owner) (mine bool) {
 		i := o.queue.pop()
 		switch c := i.conn; {
 		case i.closed:
-			mine = l.call(r, o, func() { c.handler.Closed(c, c.err) })
+			end = l.call(r, o, func() { c.handler.Closed(c, c.err) })
 		case c != nil && c.turn == l.batch:
 			if len(o.later) == 0 {
 				l.held = append(l.held, o)
 			}
 			o.later = append(o.later, c)
-			mine = true
+			end = done
 		case c != nil:
 			c.turn, c.queued = l.batch, false
 			l.served++
-			mine = c.serve(r)
-		case i.timer != nil:
-			mine = i.timer.over || l.call(r, o, i.timer.fire)
+			end = c.serve(r)
+		case i.timer == nil:
+			end = l.call(r, o, i.fn)
+		case i.timer.over:
+			end = done
 		default:
-			mine = l.call(r, o, i.fn)
+			end = l.call(r, o, i.timer.fire)
 		}
-		if !mine {
-			return false
+		if end != done {
+			return end
 		}
 		l.calls++
 		if took := l.spend(o.weight); took > 0 {
@@ -439,7 +453,7 @@ func (l *Loop) serve(r *runner, o *Owner) (mine bool) {
 	if o.owes = max(0, o.owes+l.now.Sub(r.began)-slice); o.owes > 0 {
 		o.owes = min(o.owes, mostOwed)
 	}
-	return true
+	return done
 }
 
 // over reports whether the turn has taken its slice.
@@ -462,20 +476,56 @@ func (l *Loop) spend(units int) (took time.Duration) {
 }
 
 // call calls fn for an owner, so that the loop can be taken over meanwhile.
-func (l *Loop) call(r *runner, o *Owner, fn func()) (mine bool) {
+func (l *Loop) call(r *runner, o *Owner, fn func()) outcome {
 	if o == l.common {
 		fn()
-		return true
+		return done
 	}
 	call := l.enter(r, o)
 	fn()
 	if !l.exit(call) {
 		l.Post(func() { o.home(nil) })
-		return false
+		return lost
 	}
 	o.settle()
-	return true
+	return done
 }
+
+// sendAway makes a call for an owner whose calls have been slow on a goroutine
+// of its own, with the memory that the input is in. Nobody waits then for the watchdog.
+func (l *Loop) sendAway(r *runner, o *Owner, call func() (rest func())) {
+	var other *runner
+	if n := len(l.spare); n > 0 {
+		other = l.spare[n-1]
+		l.spare = l.spare[:n-1]
+	} else {
+		other = l.newRunner()
+	}
+	r.shared, other.shared = other.shared, r.shared
+	other.began = l.now
+	o.calling, o.runner, o.now = true, other, l.now
+	o.state = away
+	l.missing++
+	guard.away.Add(1)
+	l.runners.Go(func() {
+		begun := time.Now()
+		rest := call()
+		took := time.Since(begun)
+		l.Post(func() {
+			if o.slow = max(0, o.slow-1); took >= shortLook {
+				o.slow = suspicion
+			}
+			o.home(rest)
+			const kept = 4
+			if len(l.spare) < kept {
+				l.spare = append(l.spare, other)
+			}
+		})
+	})
+}
+
+// suspicion is how many calls of an owner are made elsewhere after a slow one.
+const suspicion = 8
 
 // due tells whether there is something to do without any socket being ready.
 func (l *Loop) due() bool {

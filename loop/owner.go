@@ -51,6 +51,7 @@ type Owner struct {
 	turn    uint64  // the batch of its last turn
 	owes    time.Duration
 	weight  int // of one of its calls; see Loop.spend
+	slow    int // how many of its next calls are made elsewhere
 
 	// For its calls.
 	calling bool

@@ -459,3 +459,44 @@ func TestOwnedRoundTripAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", allocs)
 	}
 }
+
+// After a call that was slow, the next ones are made elsewhere at once: the
+// loop has them behind it before they end, without the watchdog.
+func TestCallsOfASlowOwnerAreMadeElsewhere(t *testing.T) {
+	l := startLoop(t, Options{Scratch: func() any { return new(int) }})
+	s := newStuck(l)
+	slow, other := connect(t, l, s), connect(t, l, s)
+	near := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) }, data: echo.data})
+	send(t, slow, "block\n")
+	<-s.entered
+	ask(t, near, "taken over")
+	s.release <- struct{}{}
+	expect(t, slow, "block\n")
+	var runner *runner
+	do(t, l, func() { runner = l.runner })
+	for range 2 { // no more: it may be quick enough to be trusted again
+		send(t, slow, "a\nblock\nb\n")
+		<-s.entered
+		send(t, other, "c\n")
+		ask(t, near, "meanwhile")
+		s.release <- struct{}{}
+		expect(t, slow, "a\nblock\nb\n")
+		expect(t, other, "c\n")
+	}
+	do(t, l, func() {
+		if l.runner != runner {
+			t.Error("the loop was taken over again")
+		}
+		if len(l.spare) == 0 || len(l.spare) > 4 {
+			t.Errorf("%d runners are kept", len(l.spare))
+		}
+	})
+	for range 2 * suspicion { // until its calls are trusted again
+		ask(t, slow, "quick")
+	}
+	do(t, l, func() {
+		if s.owner.slow > suspicion {
+			t.Errorf("its next %d calls are made elsewhere", s.owner.slow)
+		}
+	})
+}

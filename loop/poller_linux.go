@@ -26,7 +26,7 @@ const (
 type status uint8
 
 const (
-	done  status = iota // or as much as there was room for
+	moved status = iota // bytes, all or as many as there was room for
 	again               // nothing now
 	ended               // the peer sends no more
 	failed
@@ -159,7 +159,7 @@ func (s *socket) read(b []byte) (int, status, error) {
 	}
 	switch {
 	case n > 0:
-		return n, done, nil
+		return n, moved, nil
 	case errno == 0:
 		return 0, ended, nil
 	case errno == syscall.EAGAIN:
@@ -175,7 +175,7 @@ func (s *socket) write(b []byte) (int, status, error) {
 	}
 	switch errno {
 	case 0:
-		return n, done, nil
+		return n, moved, nil
 	case syscall.EAGAIN:
 		return 0, again, nil
 	}

@@ -28,7 +28,7 @@ const (
 type status uint8
 
 const (
-	done  status = iota // or as much as there was room for
+	moved status = iota // bytes, all or as many as there was room for
 	again               // nothing now
 	ended               // the peer sends no more
 	failed
@@ -230,7 +230,7 @@ func (s *socket) read(b []byte) (int, status, error) {
 		n := copy(b, p.in)
 		p.in = p.in[n:]
 		p.change.Broadcast()
-		return n, done, nil
+		return n, moved, nil
 	}
 	switch {
 	case p.inErr == nil:
@@ -254,7 +254,7 @@ func (s *socket) write(b []byte) (int, status, error) {
 	}
 	p.out = append(p.out, b[:min(len(b), most)]...)
 	p.change.Broadcast()
-	return len(p.out), done, nil
+	return len(p.out), moved, nil
 }
 
 func (s *socket) broken() error {

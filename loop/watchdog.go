@@ -155,10 +155,11 @@ func (w *watchdog) run(ended chan struct{}) {
 			idle = 0
 		}
 		alert := w.alert.Load()
-		if w.away.Load() > 0 {
+		if away := w.away.Load(); away > 0 {
 			w.alert.Store(alertFor)
+			w.allow(1 + int(away))
 		} else if alert > 0 && w.alert.CompareAndSwap(alert, alert-1) && alert == 1 {
-			w.allow(1)
+			w.calm()
 		}
 		switch {
 		case idle >= idleLooks && alert == 0:
@@ -210,6 +211,7 @@ func (w *watchdog) takeOverLocked(l *Loop, call uint64) {
 	// The loop is nobody's now but ours.
 	w.allowLocked(1 + int(w.away.Add(1)))
 	l.watched.owner.state = away
+	l.watched.owner.slow = suspicion
 	l.missing++
 	l.start(l.newRunner())
 }
@@ -219,10 +221,17 @@ func (w *watchdog) takeOverLocked(l *Loop, call uint64) {
 func (w *watchdog) allow(more int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if more < w.mu.more {
-		w.mu.more = 0
-	}
 	w.allowLocked(more)
+}
+
+// calm takes back what allow has allowed.
+func (w *watchdog) calm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.more > 1 {
+		w.mu.more = 0
+		w.allowLocked(1)
+	}
 }
 
 func (w *watchdog) allowLocked(more int) {
