@@ -15,8 +15,11 @@ import (
 func lcs(db *keyspace.View, args *Args, out *resp.Writer) error {
 	a, _, errA := db.String(args.Next())
 	b, _, errB := db.String(args.Next())
-	if errA != nil || errB != nil {
+	switch {
+	case errA == keyspace.ErrWrongType, errB == keyspace.ErrWrongType:
 		return ErrLCSType
+	case errA != nil, errB != nil:
+		return keyspace.ErrCold
 	}
 	var wantLen, wantRanges, withLen bool
 	minLen := int64(0)

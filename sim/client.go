@@ -455,6 +455,10 @@ func (c *client) failed(o *op, v resp.Value, denied func()) bool {
 		if denied != nil {
 			denied()
 		}
+	case strings.HasPrefix(v.Str, "ERR the value could not be read"), strings.HasPrefix(v.Str, "ERR the database could not be read"):
+		if denied != nil {
+			denied()
+		}
 	case strings.HasPrefix(v.Str, "MISCONF"), strings.HasPrefix(v.Str, "UNBLOCKED"):
 		if denied != nil {
 			denied()

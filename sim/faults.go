@@ -12,6 +12,9 @@ func (w *world) scheduleFaults() {
 	w.after(w.between(300*ms, 1500*ms), w.fault)
 	w.after(w.between(1*second, 4*second), func() { w.addRegion() })
 	w.after(w.between(500*ms, 2*second), w.checkpoints)
+	if !w.hot {
+		w.after(w.between(500*ms, 2*second), w.cold)
+	}
 	if w.chance(0.4) {
 		w.after(w.between(1*second, 8*second), w.move)
 	}
@@ -84,6 +87,22 @@ func (w *world) checkpoints() {
 	w.after(w.between(100*ms, 2*second), w.checkpoints)
 	if p := pick(w.rng, w.machines).proc; p != nil {
 		p.save()
+	}
+}
+
+// cold has values, or a whole database, leave memory.
+func (w *world) cold() {
+	if w.calm {
+		return
+	}
+	w.after(w.between(20*ms, 600*ms), w.cold)
+	p := pick(w.rng, w.machines).proc
+	switch {
+	case p == nil:
+	case w.chance(0.7):
+		p.chill(w.rng.Float64())
+	default:
+		p.hibernate()
 	}
 }
 

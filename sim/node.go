@@ -33,7 +33,7 @@ type machine struct {
 
 	disk       []stored // the journal, as far as it was committed and not trimmed
 	tail       journal.Offset
-	checkpoint *checkpoint
+	tier       tier
 	known      catalog.Database // the last word of the catalog, on disk too
 	generation uint64           // of the copy that the disk holds
 }
@@ -41,15 +41,6 @@ type machine struct {
 type stored struct {
 	off journal.Offset
 	raw []byte
-}
-
-// checkpoint is a database written out. See node/checkpoint.go.
-type checkpoint struct {
-	pos, complete catalog.Position
-	hash          uint64
-	clock         int64
-	from          journal.Offset
-	records       [][]byte
 }
 
 // process is one start of a machine: a loop, a journal and at most one tenant.
@@ -79,7 +70,9 @@ type process struct {
 	next journal.Offset
 
 	wantsCheckpoint bool
-	saving          bool
+	saving          bool               // to the tier
+	since           uint64             // the last complete sweep began there
+	wipe            bool               // the tier holds another content
 	requests        map[[2]uint64]bool // that were forwarded here, for the count of those that came again
 }
 
@@ -159,7 +152,8 @@ func (p *process) place(rec catalog.Database) {
 			p.tenant = nil
 			p.log = nil
 		}
-		m.disk, m.checkpoint, m.generation, m.homeless = nil, nil, 0, false
+		m.disk, m.tier, m.generation, m.homeless = nil, tier{}, 0, false
+		p.since, p.wipe = 0, false
 	}
 	if own == nil {
 		return
@@ -175,7 +169,7 @@ func (p *process) place(rec catalog.Database) {
 }
 
 func (p *process) newEngine() *engine.DB {
-	return engine.New(engine.Config{ID: p.w.record.ID, HashSeed: p.w.record.HashSeed, Log: p, Logger: p.w.log, Rand: rand.New(rand.NewPCG(p.boot, 5))})
+	return engine.New(engine.Config{ID: p.w.record.ID, HashSeed: p.w.record.HashSeed, Log: p, Logger: p.w.log, Rand: rand.New(rand.NewPCG(p.boot, 5)), Storage: p})
 }
 
 // recover builds the database from disk, as node does.
@@ -183,14 +177,15 @@ func (p *process) recover() (db *engine.DB, complete catalog.Position, lost bool
 	m := p.machine
 	db = p.newEngine()
 	var from journal.Offset
-	if c := m.checkpoint; c != nil {
+	if c := m.tier.meta; c != nil {
 		ks := db.Install(c.pos, c.hash, c.clock)
-		for _, r := range c.records {
-			if err := ks.Load(r); err != nil {
+		for _, k := range m.tier.keys() {
+			if err := ks.LoadHead(k.db, []byte(k.key), m.tier.records[k].head); err != nil {
 				p.w.fail("%s: recovery: %v", m.id, err)
 			}
 		}
 		from, complete = c.from, c.complete
+		p.since = c.pos.Seq
 	}
 	for _, s := range m.disk {
 		e, _, err := journal.DecodeEntry(s.raw)
@@ -203,6 +198,7 @@ func (p *process) recover() (db *engine.DB, complete catalog.Position, lost bool
 		}
 		if err := db.Recover(s.off, &e, !db.Position().Covers(complete)); err != nil {
 			p.w.trace("%s: copy given up: %v", m.id, err)
+			p.since, p.wipe = 0, true
 			return p.newEngine(), catalog.Position{}, true
 		}
 	}
@@ -329,7 +325,8 @@ func (p *process) count() {
 	}
 	c := p.tenant.Counters()
 	p.w.cover.add(Coverage{
-		LocalReads: c.LocalReads, ForwardedReads: c.ForwardedReads, ForwardedWrites: c.ForwardedWrites,
+		ColdCommands: p.tenant.Engine.Stats().Cold,
+		LocalReads:   c.LocalReads, ForwardedReads: c.ForwardedReads, ForwardedWrites: c.ForwardedWrites,
 		Held: c.Held, ReleasedLate: c.ReleasedLate, Delayed: p.tenant.Delayed(),
 	})
 }
@@ -576,7 +573,7 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, snapshot *replica
 			end(false)
 			return
 		}
-		records := from.Dump(nil, &at, int(w.between(1, 6)))
+		records := p.dump(from, &at, int(w.between(1, 6)))
 		last = db.Position()
 		if len(records) > 0 && !send(snapshot.Data(records)) {
 			end(false)
@@ -600,72 +597,64 @@ func (p *process) SendSnapshot(t *session.Tenant, node string, snapshot *replica
 func (p *process) Replaced(*session.Tenant) {
 	p.w.cover.Snapshots++
 	p.machine.homeless = true
+	p.since, p.wipe = 0, true
 	p.wantsCheckpoint = true
 	p.w.after(p.w.between(0, 400*ms), p.save)
 }
 
-// save writes a checkpoint in many steps, and trims the journal.
+// save sweeps the database into the tier in many steps, and trims the journal.
 func (p *process) save() {
-	if p.dead || p.tenant == nil || p.saving || !p.tenant.Savable() {
+	wr := p.beginWriting()
+	if wr == nil {
 		return
 	}
-	p.wantsCheckpoint, p.saving = false, true
+	p.wantsCheckpoint = false
 	w, m, t := p.w, p.machine, p.tenant
 	db := t.Engine
 	unsaved := db.FirstUnsaved()
-	c := &checkpoint{pos: db.Position(), hash: db.HistoryHash(), clock: db.Clock(), from: p.next}
-	complete := t.Complete()
+	c := &tierMeta{pos: db.Position(), complete: t.Complete(), hash: db.HistoryHash(), clock: db.Clock(), from: p.next}
 	db.SetUnsaved(0)
-	from := db.Keyspace()
-	generation := m.generation
+	failed := func() {
+		if unsaved != 0 {
+			db.SetUnsaved(unsaved)
+		}
+	}
 	var at keyspace.Cursor
 	var step func()
 	step = func() {
-		if p.dead {
-			return
-		}
-		if db.Keyspace() != from || p.tenant != t {
+		switch {
+		case p.dead:
+		case !wr.valid():
 			w.trace("%s: checkpoint given up", m.id)
-			if unsaved != 0 {
-				db.SetUnsaved(unsaved)
-			}
-			p.saving = false
+			wr.abort()
+			failed()
 			if p.wantsCheckpoint {
 				w.after(w.between(0, 400*ms), p.save)
 			}
-			return
-		}
-		if !at.Done() {
-			if records := from.Dump(nil, &at, int(w.between(2, 20))); len(records) > 0 {
-				c.records = append(c.records, records)
-			}
-			c.complete = db.Position()
+		case !at.Done():
+			wr.ks.Sweep(&at, p.since, int(w.between(2, 20)), wr.put)
 			w.after(w.between(0, 30*ms), step)
-			return
-		}
-		if complete.Seq > c.complete.Seq {
-			c.complete = complete
-		}
-		p.saving = false
-		if p.commit() != nil {
-			if unsaved != 0 {
-				db.SetUnsaved(unsaved)
+		case !wr.commit(c):
+			failed()
+		default:
+			m.homeless = false
+			w.trace("%s: checkpoint at %v, complete at %v", m.id, c.pos, c.complete)
+			p.trim()
+			if !w.hot {
+				wr.offload(0.5)
 			}
-			return
 		}
-		if m.generation != generation {
-			return
-		}
-		m.checkpoint, m.homeless = c, false
-		w.cover.Checkpoints++
-		w.trace("%s: checkpoint at %v, complete at %v", m.id, c.pos, c.complete)
-		oldest := p.next
-		if off := db.FirstUnsaved(); off != 0 {
-			oldest = off
-		}
-		m.disk = slices.DeleteFunc(m.disk, func(s stored) bool { return s.off < oldest })
 	}
 	step()
+}
+
+// trim lets go of the journal what the tier has.
+func (p *process) trim() {
+	oldest := p.next
+	if off := p.tenant.Engine.FirstUnsaved(); off != 0 {
+		oldest = off
+	}
+	p.machine.disk = slices.DeleteFunc(p.machine.disk, func(s stored) bool { return s.off < oldest })
 }
 
 // logHandler takes what the service logs into the trace.

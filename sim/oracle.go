@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"vecino/engine"
 	"vecino/journal"
 	"vecino/keyspace"
 )
@@ -49,8 +50,15 @@ func (o *oracle) entry(p *process, raw []byte) {
 		p.w.fail("the primary made entry %d after %d", e.Seq, o.head)
 	}
 	o.head = e.Seq
-	view := p.tenant.Engine.Keyspace().View(0, 0, rand.New(rand.NewPCG(1, 1)))
+	if p.tenant.Engine.State() != engine.Awake {
+		return // the entry of an epoch
+	}
+	ks := p.tenant.Engine.Keyspace()
+	view := ks.View(0, 0, rand.New(rand.NewPCG(1, 1)))
 	for _, key := range judged {
+		if ks.IsCold(0, []byte(key)) {
+			continue // so it isn't what was written
+		}
 		value := valueOf(&view, key)
 		versions := o.history[key]
 		if n := len(versions); n == 0 && value == absent || n > 0 && versions[n-1].value == value {
@@ -202,12 +210,12 @@ func (o *oracle) judge(w *world) {
 	}
 }
 
-// content is all keys of a keyspace, a line each.
-func content(ks *keyspace.Keyspace) string {
+// content is all keys of a copy, a line each.
+func content(p *process) string {
 	var records []byte
 	var at keyspace.Cursor
 	for !at.Done() {
-		records = ks.Dump(records, &at, 1000)
+		records = append(records, p.dump(p.tenant.Engine.Keyspace(), &at, 1000)...)
 	}
 	var lines []string
 	for len(records) > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/internal/transcript"
+	"vecino/keyspace"
 	"vecino/replication"
 	"vecino/resp"
 )
@@ -44,7 +45,7 @@ func newScenario(t *testing.T, replicas int, delay, patience int64) *scenario {
 	var trace strings.Builder
 	s := &scenario{t: t, hands: map[string]*hand{}}
 	s.world = newWorld(Config{Seed: 1, Trace: func(format string, args ...any) { fmt.Fprintf(&trace, format+"\n", args...) }})
-	s.delay, s.patience, s.calm = delay, patience, true
+	s.delay, s.patience, s.calm, s.read, s.hot = delay, patience, true, 100, true
 	s.make(replicas, 0)
 	for _, l := range s.links {
 		l.delay = [2]int64{delay, delay}
@@ -407,12 +408,40 @@ type player struct {
 	machine int
 	behind  bool            // each command comes behind another one that was forwarded
 	inMulti map[string]bool // by connection
+	cold    coldMode
+}
+
+// coldMode is what leaves memory after each command.
+type coldMode int
+
+const (
+	allHot coldMode = iota
+	valuesCold
+	asleep
+)
+
+// freeze has all values, or the whole database, leave memory on each machine.
+func (p player) freeze() {
+	if p.cold == allHot {
+		return
+	}
+	for _, m := range p.machines {
+		if p.cold == asleep {
+			m.proc.hibernate()
+		} else if wr := m.proc.sweep(); wr != nil {
+			for at := (keyspace.Cursor{}); !at.Done(); {
+				wr.ks.Sweep(&at, 0, 1000, wr.put)
+			}
+			wr.staged = nil
+			wr.offload(1)
+		}
+	}
 }
 
 func newPlayer(t *testing.T, lag int64, behind bool) player {
 	s := newScenario(t, 1, 20, -1)
 	s.machines[1].lag = lag
-	return player{s, 1, behind, map[string]bool{}}
+	return player{s, 1, behind, map[string]bool{}, allHot}
 }
 
 func (p player) hand(name string) *hand {
@@ -427,6 +456,7 @@ func (p player) Do(name string, argv []string) transcript.Answer {
 	if h.closed {
 		return transcript.Answer{Closed: true}
 	}
+	p.freeze()
 	command := resp.AppendCommand(nil, argv...)
 	if !p.behind || p.inMulti[name] {
 		h.bring(command)
@@ -506,5 +536,59 @@ func TestScriptsInsideMultiThroughAReplica(t *testing.T) {
 				return transcript.InMulti(newPlayer(t, 0, false))
 			})
 		})
+	}
+}
+
+// Before each command all values are on disk, or the whole database is: at the
+// primary and at its replica.
+func TestScriptsOnColdKeys(t *testing.T) {
+	for _, where := range []struct {
+		name    string
+		machine int
+		cold    coldMode
+	}{{"node", 0, valuesCold}, {"replica", 1, valuesCold}, {"node", 0, asleep}, {"replica", 1, asleep}} {
+		for _, inMulti := range []bool{false, true} {
+			name := fmt.Sprintf("%s/%v/%v", where.name, where.cold, inMulti)
+			t.Run(name, func(t *testing.T) {
+				var cold uint64
+				play := func(t *testing.T, path string) {
+					opts := transcript.Options{Name: where.name}
+					if inMulti {
+						opts.Name = "multi"
+					}
+					transcript.Run(t, path, opts, func(t *testing.T) transcript.Player {
+						p := newPlayer(t, 0, false)
+						p.machine, p.cold = where.machine, where.cold
+						t.Cleanup(func() {
+							for _, m := range p.machines {
+								s := m.proc.tenant.Engine.Stats()
+								cold += s.Cold + s.Wakes
+								if s.FetchErrors > 0 {
+									t.Errorf("%d values couldn't be read", s.FetchErrors)
+								}
+							}
+						})
+						if inMulti {
+							return transcript.InMulti(p)
+						}
+						return p
+					})
+				}
+				paths, err := filepath.Glob(filepath.Join(scripts, "*", "*.txt"))
+				if err != nil || len(paths) == 0 {
+					t.Fatalf("no scripts (%v)", err)
+				}
+				for _, path := range paths {
+					if inMulti && filepath.Base(path) == "config.txt" {
+						continue // a node has more to say to it than the player called multi
+					}
+					t.Run(filepath.Base(path), func(t *testing.T) { play(t, path) })
+				}
+				t.Logf("%d waits", cold)
+				if cold < 200 {
+					t.Errorf("commands waited %d times in all scripts", cold)
+				}
+			})
+		}
 	}
 }
