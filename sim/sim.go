@@ -50,6 +50,7 @@ type Plant struct {
 	SwapReplies  bool // two replies change places
 	DenyOutcome  bool // UNKNOWNOUTCOME becomes TRYAGAIN
 	LoseReply    bool // a reply of the primary is lost while the link stands
+	TierAhead    bool // the tier is written although the journal can't be
 }
 
 // Report is what became of a world.
@@ -75,6 +76,9 @@ type Coverage struct {
 	FailedCommits, Moves                                            uint64
 	Aborted                                                         uint64 // transactions with a watched key that had changed
 	Delayed                                                         uint64 // commands over the rate
+	Offloaded, Fetched, UnreadValues                                uint64 // values
+	ColdCommands                                                    uint64 // that waited for values
+	Slept, Woken                                                    uint64 // databases
 }
 
 // all names the counters.
@@ -85,7 +89,8 @@ func (c *Coverage) all() map[string]*uint64 {
 		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
 		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
 		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "moves of the primary": &c.Moves, "aborted transactions": &c.Aborted,
-		"delayed commands": &c.Delayed,
+		"delayed commands": &c.Delayed, "values offloaded": &c.Offloaded, "values fetched": &c.Fetched, "values that couldn't be read": &c.UnreadValues,
+		"commands that waited for values": &c.ColdCommands, "databases put to sleep": &c.Slept, "databases woken": &c.Woken,
 	}
 }
 
@@ -128,6 +133,8 @@ type world struct {
 	delay, jitter int64
 	patience      int64
 	stall         int64 // how long a batch may be late
+	read          int64 // how long the tier may take
+	hot           bool  // all stays in memory
 }
 
 type event struct {
@@ -221,6 +228,8 @@ func (w *world) build() {
 	w.delay = w.between(2, 120) * ms
 	w.jitter = w.between(0, 20) * ms
 	w.stall = w.between(1, 40) * ms
+	w.read = w.between(100, 30*ms)
+	w.hot = w.cfg.Seed%5 == 4
 	w.patience = []int64{0, 0, 50, 200, -1}[w.rng.IntN(5)]
 	replicas := 2 + w.rng.IntN(2)
 	w.make(replicas, 1) // the last is of a region that may be added
@@ -309,7 +318,13 @@ func (w *world) settle() {
 	for _, c := range w.clients {
 		c.stopping = true
 	}
-	w.run(w.now + 25*second)
+	w.run(w.now + 20*second)
+	for _, m := range w.machines {
+		if p := m.proc; p != nil && p.tenant != nil {
+			p.tenant.Engine.Rouse()
+		}
+	}
+	w.run(w.now + 5*second)
 	for _, c := range w.clients {
 		c.finish()
 	}
@@ -335,7 +350,7 @@ func (w *world) primary() *machine {
 // compare checks that all copies are equal.
 func (w *world) compare() {
 	primary := w.primary().proc.tenant.Engine
-	want := content(primary.Keyspace())
+	want := content(w.primary().proc)
 	for _, m := range w.machines {
 		if w.record.CopyOn(m.id) == nil {
 			if m.proc.tenant != nil {
@@ -352,10 +367,13 @@ func (w *world) compare() {
 		case db.HistoryHash() != primary.HistoryHash():
 			w.fail("the copy on %s has another history", m.id)
 		default:
-			if got := content(db.Keyspace()); got != want {
+			if got := content(m.proc); got != want {
 				w.fail("the copy on %s has other content: %s", m.id, difference(got, want))
 			}
 		}
+	}
+	if n := primary.Loading(); n != 0 {
+		w.fail("%d values are on their way at the primary in the end", n)
 	}
 	if primary.Waiting() != 0 {
 		w.fail("%d commands wait at the primary for nobody", primary.Waiting())
