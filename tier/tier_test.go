@@ -121,7 +121,11 @@ func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
 		w.Put(space, hash, key, []byte(r.head), body)
 		m.recs[k] = r
 	}
-	if rng.IntN(2) == 0 {
+	switch rng.IntN(10) {
+	case 0:
+		w.Meta(nil)
+		delete(m.metas, db)
+	case 1, 2, 3, 4:
 		meta := fmt.Sprintf("meta-%d", rng.Uint32())
 		w.Meta([]byte(meta))
 		m.metas[db] = meta
@@ -159,6 +163,15 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 	seen := 0
 	for db := range dbs {
 		last := ""
+		_, want := m.metas[db]
+		for k := range m.recs {
+			if _, d, _, _, _, _ := parseKey([]byte(k)); d == db {
+				want = true
+			}
+		}
+		if has, err := tier.Has(db); err != nil || has != want {
+			return fmt.Sprintf("Has(%d) is %v", db, has), err
+		}
 		err := tier.heads(db, 10, func(space uint8, hash uint64, key, head []byte) error {
 			k := string(appendKey(nil, headPrefix, db, space, hash, key))
 			if k <= last {

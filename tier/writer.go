@@ -189,7 +189,7 @@ func (w *Writer) keep(b []byte) []byte {
 	return w.buf[at:len(w.buf):len(w.buf)]
 }
 
-// Meta replaces the database's meta record.
+// Meta replaces the database's meta record, with nil it removes it.
 func (w *Writer) Meta(b []byte) {
 	w.meta, w.hasMeta = bytes.Clone(b), true
 	w.count++
@@ -304,7 +304,13 @@ func (w *Writer) commitSmall(sync bool) error {
 		}
 	}
 	if w.hasMeta {
-		if err := b.Set(appendDB(nil, metaPrefix, w.db), w.meta, nil); err != nil {
+		key, err := appendDB(nil, metaPrefix, w.db), error(nil)
+		if w.meta != nil {
+			err = b.Set(key, w.meta, nil)
+		} else {
+			err = b.Delete(key, nil)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -384,6 +390,27 @@ func (w *Writer) bodyIsThere(g *grave) (bool, error) {
 	}
 	c.Close()
 	return true, nil
+}
+
+// Has reports whether the tier holds anything of a database.
+func (t *Tier) Has(db uint64) (bool, error) {
+	if err := t.enter(); err != nil {
+		return false, err
+	}
+	defer t.leave()
+	for _, prefix := range []byte{headPrefix, bodyPrefix} {
+		if has, err := t.hasAny(prefix, db); has || err != nil {
+			return has, err
+		}
+	}
+	_, c, err := t.db.Get(appendDB(nil, metaPrefix, db))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, t.damaged(err)
+	}
+	return true, c.Close()
 }
 
 // hasAny reports whether there is anything of a database under a prefix.
@@ -554,7 +581,12 @@ func (w *Writer) commitBulk() error {
 	paths := append(b.heads.paths, b.bodies.paths...)
 	if w.hasMeta {
 		meta := tables{w: w, prefix: metaPrefix}
-		err := meta.set(appendDB(nil, metaPrefix, w.db), w.meta)
+		key, err := appendDB(nil, metaPrefix, w.db), error(nil)
+		if w.meta != nil {
+			err = meta.set(key, w.meta)
+		} else {
+			err = meta.delete(key) // from before the session
+		}
 		if err == nil {
 			err = meta.finish()
 		}
