@@ -50,7 +50,9 @@ type Plant struct {
 	SwapReplies  bool // two replies change places
 	DenyOutcome  bool // UNKNOWNOUTCOME becomes TRYAGAIN
 	LoseReply    bool // a reply of the primary is lost while the link stands
-	TierAhead    bool // the tier is written although the journal can't be
+	TierAhead    bool // the tier is written before the journal
+	KeepGraves   bool // deleted keys stay in the tier
+	SkipKeys     bool // a sweep leaves a key out now and then
 }
 
 // Report is what became of a world.
@@ -247,6 +249,9 @@ func (w *world) make(replicas, more int) {
 	w.record.Limits.ReadYourWrite = w.patience
 	if w.cfg.Seed%4 == 3 {
 		w.record.Limits.CommandsPerS = 60
+	}
+	if w.cfg.Seed%3 == 2 {
+		w.record.Durability = catalog.SyncAlways
 	}
 	if w.cfg.Seed%3 == 2 {
 		w.record.Durability = catalog.SyncAlways
