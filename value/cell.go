@@ -99,6 +99,7 @@ func (c *cell) size() int {
 type cells struct {
 	table Table[cell]
 	bytes int
+	parts *partMap // nil while nothing of it is stored
 }
 
 func newCells(seed uint64) *cells {
@@ -127,6 +128,7 @@ func (c *cells) addHashed(hash uint64, key, val []byte) *cell {
 	e := newCell(key, val)
 	c.bytes += e.size()
 	c.table.Insert(hash, e)
+	c.mark(hash)
 	return e
 }
 
@@ -138,6 +140,7 @@ func (c *cells) put(key, val []byte) bool {
 		c.addHashed(hash, key, val)
 		return true
 	}
+	c.mark(hash)
 	if !old.set(val) {
 		e := newCell(key, val)
 		c.bytes += e.size() - old.size()
@@ -147,15 +150,28 @@ func (c *cells) put(key, val []byte) bool {
 }
 
 func (c *cells) remove(key []byte) *cell {
-	e := c.table.Remove(c.table.Hash(key), key)
+	hash := c.table.Hash(key)
+	e := c.table.Remove(hash, key)
 	if e != nil {
 		c.bytes -= e.size()
+		c.mark(hash)
 	}
 	return e
 }
 
+// mark notes for DirtyParts that something has changed there.
+func (c *cells) mark(hash uint64) {
+	if c.parts != nil {
+		c.parts.mark(hash)
+	}
+}
+
 func (c *cells) size() int {
-	return int(unsafe.Sizeof(*c)-unsafe.Sizeof(c.table)) + c.table.Size() + c.bytes
+	size := int(unsafe.Sizeof(*c)-unsafe.Sizeof(c.table)) + c.table.Size() + c.bytes
+	if c.parts != nil {
+		size += c.parts.size()
+	}
+	return size
 }
 
 // sample calls fn for n distinct cells, or all if there are fewer.

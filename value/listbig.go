@@ -7,7 +7,8 @@ import (
 
 // bigList is a list that isn't small any more: chunks of at most 128 elements
 // and 8 KiB (an element that is larger has a chunk to itself), in blocks of at
-// most 128 chunks, so that no slice gets long enough for its growth to be felt.
+// most 128 chunks or some 64 KiB, so that no slice gets long enough for its
+// growth to be felt, and a block can be stored as a part (listparts.go).
 //
 // An end is reached at once; an element in the middle by counting blocks from
 // the nearer end, then chunks, then elements. What changes in the middle moves
@@ -17,21 +18,31 @@ type bigList struct {
 	n      int
 	chunks int
 	bytes  int // memory of the chunks' buffers
+
+	parts  bool     // dirty ones were taken before
+	serial PartID   // the last one that a block got
+	gone   []PartID // stored, and no block's any more
 }
 
 type block struct {
 	chunks []chunk
 	n      int // elements
 	bytes  int // memory of the buffers
+	part   PartID
+	dirty  bool // changed since it was stored
 }
+
+// full says whether a block takes no more chunks.
+func (b *block) full() bool { return len(b.chunks) >= blockLen || b.bytes >= blockBytes }
 
 // place is where a chunk is, or would be put in.
 type place struct{ block, chunk int }
 
 const (
-	blockLen  = 128
-	blockCost = int(unsafe.Sizeof(block{}))
-	chunkCost = int(unsafe.Sizeof(chunk{})) * 4 / 3 // slices of them are filled so far
+	blockLen   = 128
+	blockBytes = 64 << 10
+	blockCost  = int(unsafe.Sizeof(block{}))
+	chunkCost  = int(unsafe.Sizeof(chunk{})) * 4 / 3 // slices of them are filled so far
 )
 
 func (l *bigList) size() int {
@@ -44,6 +55,7 @@ func (l *bigList) at(p place) *chunk { return &l.blocks[p.block].chunks[p.chunk]
 func (l *bigList) count(p place, n int) {
 	l.at(p).n += n
 	l.blocks[p.block].n += n
+	l.blocks[p.block].dirty = true
 	l.n += n
 }
 
@@ -100,6 +112,7 @@ func (l *bigList) popBack() []byte {
 	c.hi = begin
 	c.n--
 	b.n--
+	b.dirty = true
 	l.n--
 	if c.n == 0 {
 		l.closeChunk(l.last())
@@ -114,6 +127,7 @@ func (l *bigList) popFront() []byte {
 	c.lo = end
 	c.n--
 	b.n--
+	b.dirty = true
 	l.n--
 	if c.n == 0 {
 		l.closeChunk(place{})
@@ -134,6 +148,7 @@ func (l *bigList) setAt(i int, v []byte) {
 	switch room := entrySize(len(v)); {
 	case len(old) == len(v):
 		copy(old, v)
+		l.blocks[p.block].dirty = true
 	case c.n == 1 || c.hi-c.lo-(end-off)+room <= chunkBytes:
 		off = l.open(p, off, end, room)
 		l.at(p).put(off, v)
@@ -258,6 +273,7 @@ func (l *bigList) closeBlocks(from, to int) {
 		l.n -= b.n
 		l.bytes -= b.bytes
 		l.chunks -= len(b.chunks)
+		l.lose(b.part)
 	}
 	l.blocks = slices.Delete(l.blocks, from, to)
 }
@@ -271,6 +287,9 @@ func (l *bigList) removeValue(v []byte, limit int, fromBack bool) (removed int) 
 	}
 	for ok && removed < limit {
 		n := l.at(p).removeValue(v, limit-removed, fromBack)
+		if n > 0 {
+			l.count(p, 0)
+		}
 		l.blocks[p.block].n -= n
 		l.n -= n
 		removed += n
@@ -325,6 +344,7 @@ func (l *bigList) pushBack(p place, v []byte) {
 	c.hi += size
 	c.n++
 	b.n++
+	b.dirty = true
 	l.n++
 }
 
@@ -339,6 +359,7 @@ func (l *bigList) pushFront(p place, v []byte) {
 	c.put(c.lo, v)
 	c.n++
 	b.n++
+	b.dirty = true
 	l.n++
 }
 
@@ -393,6 +414,7 @@ func (l *bigList) open(p place, off, end, n int) int {
 	}
 	copy(c.buf[off+n:], c.buf[end:c.hi])
 	c.hi += n - (end - off)
+	l.blocks[p.block].dirty = true
 	return off
 }
 
@@ -402,20 +424,21 @@ func (l *bigList) openChunk(p place) place {
 	switch {
 	case len(l.blocks) == 0:
 		l.blocks = append(l.blocks, block{})
-	case len(l.blocks[p.block].chunks) < blockLen:
-	case p.chunk == 0 && p.block > 0 && len(l.blocks[p.block-1].chunks) < blockLen:
+	case !l.blocks[p.block].full():
+	case p.chunk == 0 && p.block > 0 && !l.blocks[p.block-1].full():
 		p = place{p.block - 1, len(l.blocks[p.block-1].chunks)}
 	case p.chunk == 0:
 		l.blocks = slices.Insert(l.blocks, p.block, block{})
-	case p.chunk == blockLen:
+	case p.chunk == len(l.blocks[p.block].chunks):
 		p = place{p.block + 1, 0}
-		if p.block == len(l.blocks) || len(l.blocks[p.block].chunks) == blockLen {
+		if p.block == len(l.blocks) || l.blocks[p.block].full() {
 			l.blocks = slices.Insert(l.blocks, p.block, block{})
 		}
 	default:
-		l.cutBlock(p.block)
-		if p.chunk > blockLen/2 {
-			p = place{p.block + 1, p.chunk - blockLen/2}
+		half := len(l.blocks[p.block].chunks) / 2
+		l.cutBlock(p.block, half)
+		if p.chunk > half {
+			p = place{p.block + 1, p.chunk - half}
 		}
 	}
 	b := &l.blocks[p.block]
@@ -424,13 +447,14 @@ func (l *bigList) openChunk(p place) place {
 	return p
 }
 
-// cutBlock moves half of a full block to a new one behind it.
-func (l *bigList) cutBlock(i int) {
+// cutBlock moves the chunks of a block from half on to a new one behind it.
+func (l *bigList) cutBlock(i, half int) {
 	l.blocks = slices.Insert(l.blocks, i+1, block{})
 	left, right := &l.blocks[i], &l.blocks[i+1]
-	right.chunks = append(make([]chunk, 0, blockLen), left.chunks[blockLen/2:]...)
-	clear(left.chunks[blockLen/2:])
-	left.chunks = left.chunks[:blockLen/2]
+	right.chunks = append([]chunk(nil), left.chunks[half:]...)
+	clear(left.chunks[half:])
+	left.chunks = left.chunks[:half]
+	left.dirty, right.dirty = true, true
 	for i := range right.chunks {
 		right.n += right.chunks[i].n
 		right.bytes += len(right.chunks[i].buf)
@@ -447,15 +471,28 @@ func (l *bigList) closeChunk(p place) {
 	b := &l.blocks[p.block]
 	b.chunks = slices.Delete(b.chunks, p.chunk, p.chunk+1)
 	if len(b.chunks) == 0 {
+		l.lose(b.part)
 		l.blocks = slices.Delete(l.blocks, p.block, p.block+1)
 		return
 	}
-	if p.block+1 < len(l.blocks) && len(b.chunks) < blockLen/4 && len(l.blocks[p.block+1].chunks) < blockLen/4 {
-		next := &l.blocks[p.block+1]
+	if p.block+1 == len(l.blocks) {
+		return
+	}
+	next := &l.blocks[p.block+1]
+	if len(b.chunks)+len(next.chunks) < blockLen/2 && b.bytes+next.bytes < blockBytes/2 {
 		b.chunks = append(b.chunks, next.chunks...)
 		b.n += next.n
 		b.bytes += next.bytes
+		b.dirty = true
+		l.lose(next.part)
 		l.blocks = slices.Delete(l.blocks, p.block+1, p.block+2)
+	}
+}
+
+// lose notes that a block is gone that had that part.
+func (l *bigList) lose(part PartID) {
+	if part != 0 {
+		l.gone = append(l.gone, part)
 	}
 }
 

@@ -249,6 +249,24 @@ func (t *Table[E]) InOrder(fn func(*E)) {
 	}
 }
 
+// InRange calls fn for elements in the order of their hashes, from first up to
+// and including last, until it returns false. fn must not insert or remove.
+func (t *Table[E]) InRange(first, last uint64, fn func(*E) bool) {
+	var room [8]hashed[E]
+	for pos := first; t.n > 0; {
+		group, end, _ := t.collect(pos, room[:0])
+		for _, g := range group {
+			if g.hash > last || !fn(g.elem) {
+				return
+			}
+		}
+		if end == 0 || end > last {
+			return
+		}
+		pos = end
+	}
+}
+
 type hashed[E any] struct {
 	hash uint64
 	elem *E

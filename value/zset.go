@@ -357,6 +357,7 @@ func (b *bigZSet) set(member []byte, score float64) (added, changed bool) {
 			b.tree.insert(zitem{score: score, cell: c})
 		}
 		putScore(c.value(), score)
+		b.index.mark(hash)
 		return false, true
 	}
 	var room [scoreSize]byte

@@ -2,6 +2,7 @@ package value
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -98,6 +99,19 @@ func (t *ztree) insert(item zitem) {
 	}
 	t.root.put(1, right.items[0])
 	t.nodes++
+}
+
+// fill makes an empty tree one of these items, in any order.
+func (t *ztree) fill(items []zitem) {
+	slices.SortFunc(items, func(a, b zitem) int {
+		if a.score != b.score {
+			return cmp.Compare(a.score, b.score)
+		}
+		return bytes.Compare(a.cell.key(), b.cell.key())
+	})
+	for _, item := range items {
+		t.insert(item)
+	}
 }
 
 // remove takes out the item with that score and member, which is there.

@@ -1,0 +1,524 @@
+package value
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+)
+
+// A big collection is stored in parts of some 64 KiB, so that a change of one
+// element never rewrites all of them. What is stored is a head, and parts by
+// their PartID:
+//
+//	head | version (1) | form (1) | elements (uvarint) |                      and of a list what listparts.go says
+//	part | version (1) | form (1) | elements (4) | element | element | ...    elements as in dumps (dump.go)
+//
+// Forms are those of dumps of big collections.
+//
+// Of hashes, sets and sorted sets a part is the elements whose hashes begin
+// with the same bits, in the order of hashes. Its PartID is these bits and,
+// behind them, a one and zeroes:
+//
+//	| bits of the hash | 1 | 0 ... 0 |
+//
+// So parts in the order of their numbers are elements in the order of hashes.
+// A part that has grown too large is divided by the next bit; two that came
+// from one division and are small by now are one again. All parts together
+// are all hashes, with nothing stored where there are no elements. A sorted
+// set's tree is not stored: it is made again.
+//
+// What is dirty is known by granules: parts of the hashes, all of one size, of
+// a few dozen elements each, and a bit for each. They have nothing to do with
+// the parts, which can so be divided while marking stays a shift and an or.
+type partMap struct {
+	parts []storedPart // in order, together all hashes
+	spare []storedPart
+	dirty []uint64 // a bit a granule
+	shift uint8    // of a hash, to get its granule
+	gone  []PartID // told to be gone with the next dirty ones, if they are
+	buf   []byte
+}
+
+// PartID says which part of a collection something is. None is 0.
+type PartID uint64
+
+type storedPart struct {
+	id     PartID
+	bytes  int  // when it was last stored, or of what it was joined from
+	stored bool // false if there is nothing to store
+	dirty  bool // only while dirty parts are taken
+}
+
+const (
+	partVersion  = 1
+	partHeader   = 2 + 4
+	partBytes    = 64 << 10 // beyond, a part is divided
+	joinedBytes  = 24 << 10 // of two parts that are joined, at most
+	deepestPart  = 40       // bits
+	granuleElems = 32
+	leastGranule = 6 // bits of hash that choose it, at least: one word of marks
+)
+
+// partOf is the part of hashes that begin with that many bits of first.
+func partOf(first uint64, depth int) PartID {
+	return PartID(first&^(1<<(64-depth)-1) | 1<<(63-depth))
+}
+
+func (id PartID) depth() int    { return 63 - bits.TrailingZeros64(uint64(id)) }
+func (id PartID) first() uint64 { return uint64(id & (id - 1)) }
+func (id PartID) last() uint64  { return uint64(id | (id - 1)) }
+
+// halves divides a part by the next bit.
+func (id PartID) halves() (left, right PartID) {
+	depth := id.depth() + 1
+	return partOf(id.first(), depth), partOf(id.last(), depth)
+}
+
+// whole is the part that id was divided from. It has none if it is all.
+func (id PartID) whole() PartID { return partOf(id.first(), id.depth()-1) }
+
+// newPartMap makes one of parts with that many bits each, where nothing is stored.
+func newPartMap(depth int) *partMap {
+	p := &partMap{}
+	for i := range uint64(1) << depth {
+		p.parts = append(p.parts, storedPart{id: partOf(i<<(64-depth), depth)})
+	}
+	return p
+}
+
+// setGranules makes marks for a collection of so many elements. None is set.
+func (p *partMap) setGranules(elems int) {
+	depth := max(leastGranule, bits.Len(uint(elems/granuleElems)))
+	if n := 1 << (depth - 6); n == len(p.dirty) {
+		clear(p.dirty)
+	} else {
+		p.dirty = make([]uint64, n)
+	}
+	p.shift = uint8(64 - depth)
+}
+
+// mark marks the granule of that hash.
+func (p *partMap) mark(hash uint64) {
+	i := hash >> (p.shift & 63)
+	p.dirty[i>>6] |= 1 << (i & 63)
+}
+
+// markAll marks all granules that have to do with a part.
+func (p *partMap) markAll(id PartID) {
+	for i := id.first() >> p.shift; i <= id.last()>>p.shift; i++ {
+		p.dirty[i>>6] |= 1 << (i & 63)
+	}
+}
+
+// marked says whether one of these granules is.
+func (p *partMap) marked(id PartID) bool {
+	from, to := id.first()>>p.shift, id.last()>>p.shift
+	first, last := ^uint64(0)<<(from&63), ^uint64(0)>>(63-to&63)
+	from, to = from>>6, to>>6
+	if from == to {
+		return p.dirty[from]&first&last != 0
+	}
+	if p.dirty[from]&first != 0 || p.dirty[to]&last != 0 {
+		return true
+	}
+	for _, word := range p.dirty[from+1 : to] {
+		if word != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *partMap) size() int {
+	return 24*(cap(p.parts)+cap(p.spare)) + 8*cap(p.dirty) + cap(p.buf)
+}
+
+// find returns the index of a part, if there is such a one.
+func (p *partMap) find(id PartID) (int, bool) {
+	return slices.BinarySearchFunc(p.parts, id, func(s storedPart, id PartID) int {
+		switch {
+		case s.id < id:
+			return -1
+		case s.id > id:
+			return 1
+		}
+		return 0
+	})
+}
+
+// join puts parts together that were divided and are small now. One of them
+// has to be dirty, so that nothing is written but for its sake, or both empty.
+func (p *partMap) join() {
+	kept := p.parts[:0]
+	for _, s := range p.parts {
+		s.dirty = p.marked(s.id)
+		for len(kept) > 0 && s.id.depth() > 0 {
+			left := kept[len(kept)-1]
+			if left.id.depth() != s.id.depth() || left.id.whole() != s.id.whole() {
+				break
+			}
+			if left.bytes+s.bytes > joinedBytes || !left.dirty && !s.dirty && left.bytes+s.bytes > 0 {
+				break
+			}
+			p.stale(left)
+			p.stale(s)
+			kept = kept[:len(kept)-1]
+			s = storedPart{id: s.id.whole(), dirty: left.dirty || s.dirty, bytes: left.bytes + s.bytes}
+		}
+		kept = append(kept, s)
+	}
+	p.parts = kept
+}
+
+// stale notes that what is stored of a part is to go, unless it is stored anew.
+func (p *partMap) stale(s storedPart) {
+	if s.stored {
+		p.gone = append(p.gone, s.id)
+	}
+}
+
+// partial is how a kind of collection has its elements in parts.
+type partial struct {
+	form byte
+	add  func(dst []byte, c *cell) []byte
+}
+
+var (
+	partialHash = partial{formBigHash, func(dst []byte, c *cell) []byte {
+		return appendString(appendString(dst, c.key()), c.value())
+	}}
+	partialSet = partial{formBigSet, func(dst []byte, c *cell) []byte {
+		return appendString(dst, c.key())
+	}}
+	partialZSet = partial{formBigZSet, func(dst []byte, c *cell) []byte {
+		return append(appendString(dst, c.key()), c.value()...)
+	}}
+)
+
+func appendHead(dst []byte, form byte, elems int) []byte {
+	return binary.AppendUvarint(append(dst, partVersion, form), uint64(elems))
+}
+
+func appendPartHeader(dst []byte, form byte) []byte {
+	return append(dst, partVersion, form, 0, 0, 0, 0)
+}
+
+// countPart says in a part how many elements it has.
+func countPart(part []byte, elems int) {
+	binary.LittleEndian.PutUint32(part[2:], uint32(elems))
+}
+
+// appendPart appends a part. It stops, and says so, when that is too large and
+// could be divided.
+func (c *cells) appendPart(dst []byte, id PartID, kind partial, divide bool) (_ []byte, elems int, large bool) {
+	dst = appendPartHeader(dst, kind.form)
+	c.table.InRange(id.first(), id.last(), func(e *cell) bool {
+		dst = kind.add(dst, e)
+		elems++
+		large = divide && len(dst) > partBytes && elems > 1 && id.depth() < deepestPart
+		return !large
+	})
+	countPart(dst, elems)
+	return dst, elems, large
+}
+
+// startDepth is how many bits parts have while nothing is stored: so that
+// they are half full.
+func (c *cells) startDepth() int {
+	return min(bits.Len(uint(c.bytes/(partBytes*3/4))), 24)
+}
+
+func (c *cells) dirtyParts(kind partial, fn func(id PartID, data []byte, gone bool)) {
+	if c.parts == nil {
+		c.parts = newPartMap(c.startDepth())
+		c.parts.setGranules(c.table.Len())
+		c.parts.markAll(partOf(0, 0))
+	}
+	p := c.parts
+	p.join()
+	next := p.spare[:0]
+	for _, s := range p.parts {
+		if s.dirty {
+			next = c.writePart(next, s, kind, fn)
+		} else {
+			next = append(next, s)
+		}
+	}
+	p.parts, p.spare = next, p.parts
+	slices.Sort(p.gone)
+	for _, id := range slices.Compact(p.gone) {
+		if i, ok := p.find(id); !ok || !p.parts[i].stored {
+			fn(id, nil, true)
+		}
+	}
+	p.gone = nil
+	p.setGranules(c.table.Len())
+	if cap(p.buf) > 4*partBytes {
+		p.buf = nil
+	}
+}
+
+// writePart gives a part to fn, or those that it is divided into, and appends
+// what they are.
+func (c *cells) writePart(next []storedPart, s storedPart, kind partial, fn func(PartID, []byte, bool)) []storedPart {
+	p := c.parts
+	data, elems, large := c.appendPart(p.buf[:0], s.id, kind, true)
+	p.buf = data
+	if large {
+		p.stale(s)
+		left, right := s.id.halves()
+		next = c.writePart(next, storedPart{id: left}, kind, fn)
+		return c.writePart(next, storedPart{id: right}, kind, fn)
+	}
+	if elems == 0 {
+		p.stale(s)
+		return append(next, storedPart{id: s.id})
+	}
+	fn(s.id, data, false)
+	return append(next, storedPart{id: s.id, bytes: len(data), stored: true})
+}
+
+// allParts gives all parts as they would be stored, and changes nothing.
+func (c *cells) allParts(kind partial, fn func(id PartID, data []byte)) {
+	p := c.parts
+	if p == nil {
+		p = newPartMap(c.startDepth())
+	}
+	for _, s := range p.parts {
+		data, elems, _ := c.appendPart(p.buf[:0], s.id, kind, false)
+		if p.buf = data; elems > 0 {
+			fn(s.id, data)
+		}
+	}
+	if cap(p.buf) > 4*partBytes {
+		p.buf = nil
+	}
+}
+
+func (c *cells) redirty(id PartID) {
+	if c.parts == nil || id == 0 {
+		return
+	}
+	c.parts.gone = append(c.parts.gone, id) // that is, if it turns out to be
+	if _, ok := c.parts.find(id); ok {
+		c.parts.markAll(id)
+	}
+}
+
+// loadParts reads a head and then parts, in the order of their numbers, with
+// add called for what add is to read an element from.
+func (c *cells) loadParts(form byte, head []byte, next func() (id PartID, data []byte, ok bool), add func(r *dumpReader) (key []byte)) error {
+	r := dumpReader{rest: head}
+	elems := r.partHead(form)
+	r.end()
+	p := &partMap{}
+	at := uint64(0) // hashes before have been loaded
+	done := false
+	for r.err == nil {
+		id, data, ok := next()
+		if !ok {
+			break
+		}
+		if done || id == 0 || id.depth() > deepestPart || id.first() < at {
+			r.fail("part %x out of order", id)
+			break
+		}
+		if at != id.first() {
+			p.fill(at, id.first())
+		}
+		p.parts = append(p.parts, storedPart{id: id, bytes: len(data), stored: true})
+		at = id.last() + 1
+		done = at == 0
+		r.rest = data
+		count := r.partHeader(form)
+		if count == 0 {
+			r.fail("part %x is empty", id)
+		}
+		for i := 0; i < count && r.err == nil; i++ {
+			key := add(&r)
+			if r.err != nil {
+				break
+			}
+			if hash := c.table.Hash(key); hash < id.first() || hash > id.last() {
+				r.fail("part %x has what belongs to another", id)
+			}
+		}
+		r.end()
+	}
+	if r.err == nil && uint64(c.table.Len()) != elems {
+		r.fail("%d elements announced, %d there", elems, c.table.Len())
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if !done {
+		p.fill(at, 0)
+	}
+	p.setGranules(c.table.Len())
+	c.parts = p
+	return nil
+}
+
+// fill appends parts where nothing is stored, for the hashes from first on up
+// to before end, which is 0 for the end of all. There is one at least.
+func (p *partMap) fill(first, end uint64) {
+	for {
+		width := bits.TrailingZeros64(first) // the largest part that begins here
+		if rest := end - first; rest > 0 {
+			width = min(width, bits.Len64(rest)-1)
+		}
+		p.parts = append(p.parts, storedPart{id: partOf(first, 64-width)})
+		if first += 1 << width; first == end {
+			return
+		}
+	}
+}
+
+// partHead reads a head as far as all have it.
+func (r *dumpReader) partHead(form byte) (elems uint64) {
+	r.partForm(form)
+	return r.uvarint()
+}
+
+func (r *dumpReader) partHeader(form byte) (elems int) {
+	r.partForm(form)
+	b := r.take(4)
+	if r.err != nil {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint32(b))
+}
+
+func (r *dumpReader) partForm(form byte) {
+	b := r.take(2)
+	if r.err != nil {
+		return
+	}
+	if b[0] != partVersion {
+		r.fail("version %d of parts", b[0])
+	} else if b[1] != form {
+		r.fail("form %q instead of %q", b[1], form)
+	}
+}
+
+// Head appends what is stored of a big hash beside its parts. It goes with
+// them as they are after DirtyParts.
+func (h *Hash) Head(dst []byte) []byte { return appendHead(dst, formBigHash, h.Len()) }
+
+// HasParts says whether DirtyParts gives only what has changed: it was called
+// before, or the hash loaded from parts. If not, it gives all, and nothing
+// that was stored before under the same name means anything.
+func (h *Hash) HasParts() bool { return h.big != nil && h.big.parts != nil }
+
+// DirtyParts gives the parts of a big hash that have changed since the last
+// time, and which ones are gone, each once and in no order. From then on they
+// count as stored. fn must not change the hash, nor keep data.
+func (h *Hash) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
+	h.big.dirtyParts(partialHash, fn)
+}
+
+// Redirty takes back that a part was stored, or is gone: DirtyParts will give
+// it again, or what became of it.
+func (h *Hash) Redirty(id PartID) { h.big.redirty(id) }
+
+// Parts gives all parts of a big hash, in the order of their numbers, whether
+// stored or not. With Head they are the whole hash as it is now.
+func (h *Hash) Parts(fn func(id PartID, data []byte)) { h.big.allParts(partialHash, fn) }
+
+// LoadParts makes h the big hash that a head and parts say, in the order of
+// their numbers. After an error h is empty.
+func (h *Hash) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+	*h = Hash{seed: seed, big: newCells(seed)}
+	err := h.big.loadParts(formBigHash, head, next, func(r *dumpReader) []byte {
+		field, val := r.string(), r.string()
+		if r.err == nil && !h.big.put(field, val) {
+			r.fail("a field twice")
+		}
+		return field
+	})
+	if err != nil {
+		*h = Hash{seed: seed}
+	}
+	return err
+}
+
+// Head is Hash.Head of a set.
+func (s *Set) Head(dst []byte) []byte { return appendHead(dst, formBigSet, s.Len()) }
+
+// HasParts is Hash.HasParts of a set.
+func (s *Set) HasParts() bool { return s.big != nil && s.big.parts != nil }
+
+// DirtyParts is Hash.DirtyParts of a set.
+func (s *Set) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
+	s.big.dirtyParts(partialSet, fn)
+}
+
+// Redirty is Hash.Redirty of a set.
+func (s *Set) Redirty(id PartID) { s.big.redirty(id) }
+
+// Parts is Hash.Parts of a set.
+func (s *Set) Parts(fn func(id PartID, data []byte)) { s.big.allParts(partialSet, fn) }
+
+// LoadParts is Hash.LoadParts of a set.
+func (s *Set) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+	*s = Set{seed: seed, big: newCells(seed)}
+	err := s.big.loadParts(formBigSet, head, next, func(r *dumpReader) []byte {
+		member := r.string()
+		if r.err == nil && !s.Add(member) {
+			r.fail("a member twice")
+		}
+		return member
+	})
+	if err != nil {
+		*s = Set{seed: seed}
+	}
+	return err
+}
+
+// Head is Hash.Head of a sorted set.
+func (z *ZSet) Head(dst []byte) []byte { return appendHead(dst, formBigZSet, z.Len()) }
+
+// HasParts is Hash.HasParts of a sorted set.
+func (z *ZSet) HasParts() bool { return z.big != nil && z.big.index.parts != nil }
+
+// DirtyParts is Hash.DirtyParts of a sorted set.
+func (z *ZSet) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
+	z.big.index.dirtyParts(partialZSet, fn)
+}
+
+// Redirty is Hash.Redirty of a sorted set.
+func (z *ZSet) Redirty(id PartID) { z.big.index.redirty(id) }
+
+// Parts is Hash.Parts of a sorted set.
+func (z *ZSet) Parts(fn func(id PartID, data []byte)) { z.big.index.allParts(partialZSet, fn) }
+
+// LoadParts is Hash.LoadParts of a sorted set.
+func (z *ZSet) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+	*z = ZSet{seed: seed, big: newBigZSet(seed)}
+	index := &z.big.index
+	var items []zitem
+	err := index.loadParts(formBigZSet, head, next, func(r *dumpReader) []byte {
+		member, bits := r.string(), r.take(scoreSize)
+		if r.err != nil {
+			return nil
+		}
+		score := getScore(bits)
+		if score != score {
+			r.fail("a score that is not a number")
+			return nil
+		}
+		hash := index.table.Hash(member)
+		if index.table.Find(hash, member) != nil {
+			r.fail("a member twice")
+			return nil
+		}
+		items = append(items, zitem{score: score, cell: index.addHashed(hash, member, bits)})
+		return member
+	})
+	if err != nil {
+		*z = ZSet{seed: seed}
+		return err
+	}
+	z.big.tree.fill(items)
+	return nil
+}
