@@ -256,6 +256,9 @@ func (p *process) batch() {
 func (p *process) finish() (killed bool) {
 	if p.dirty {
 		if p.doomed == beforeCommit {
+			if p.w.cfg.Plant.TierAhead {
+				p.sweep()
+			}
 			p.die()
 			return true
 		}

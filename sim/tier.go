@@ -71,6 +71,9 @@ func (p *process) beginWriting() *writing {
 		})
 	}
 	for g := range wr.graves.Keys() {
+		if p.w.cfg.Plant.KeepGraves {
+			break
+		}
 		k := tierKey{g.DB, string(g.Key)}
 		wr.staged = append(wr.staged, func(records map[tierKey]tierRecord) { delete(records, k) })
 	}
@@ -84,6 +87,9 @@ func (wr *writing) valid() bool {
 }
 
 func (wr *writing) put(r *keyspace.Record) {
+	if wr.p.w.cfg.Plant.SkipKeys && wr.p.w.chance(0.02) {
+		return
+	}
 	k := tierKey{r.DB, string(r.Key)}
 	put := tierRecord{bytes.Clone(r.Head), bytes.Clone(r.Body)}
 	keep := r.KeepBody
