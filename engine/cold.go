@@ -141,11 +141,11 @@ func (db *DB) anyCold() bool {
 	return n > 0
 }
 
-// Ahead is told what comes behind a command that Run has just not run, so that
-// its values are fetched at once with the others. The first command is run again
-// when all are there.
+// Ahead is told what comes behind a command that was not run, so that its values
+// are fetched at once with the others. p, if it isn't nil, is run again when all
+// are there.
 func (db *DB) Ahead(p *Parked, logical int, row *command.Row, argv [][]byte) {
-	if row.Conn != nil || !db.anyCold() || p.gone {
+	if row.Conn != nil || !db.anyCold() || p != nil && p.gone || db.cfg.Storage == nil {
 		return
 	}
 	db.ks.View(logical, db.fetches.now, nil) // forgets what was wanted
@@ -154,7 +154,7 @@ func (db *DB) Ahead(p *Parked, logical int, row *command.Row, argv [][]byte) {
 	}
 }
 
-// fetch has values fetched for p, or for nobody.
+// fetch has values fetched, which p waits for if it isn't nil.
 func (db *DB) fetch(p *Parked, keys []keyspace.ColdKey, own bool) {
 	f := &db.fetches
 	if f.under == nil {
@@ -168,10 +168,6 @@ func (db *DB) fetch(p *Parked, keys []keyspace.ColdKey, own bool) {
 			value = &fetch{}
 			f.under[id] = value
 			ask = append(ask, keys[i])
-			if p == nil {
-				value.background = true
-				f.background++
-			}
 		}
 		if p != nil {
 			p.load.left++
@@ -203,7 +199,7 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err erro
 	}
 	var told error
 	if !value.void && db.failed == nil {
-		told = db.restore(now, &k, head, body, err, len(value.who) > 0)
+		told = db.restore(now, &k, head, body, err, !value.background || len(value.who) > 0)
 	}
 	for _, w := range value.who {
 		l := w.p.load
@@ -361,7 +357,11 @@ func (db *DB) catchUp() {
 		f.backlog = nil
 	}
 	if len(next) > 0 {
-		db.fetch(nil, next, true)
+		db.fetch(nil, next, false)
+		for i := range next {
+			f.under[idOf(&next[i])].background = true
+		}
+		f.background += len(next)
 	}
 }
 

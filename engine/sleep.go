@@ -33,7 +33,6 @@ type sleeping struct {
 	waiting []*Parked
 	next    int64 // deadline
 	sizes   Sizes
-	stats   keyspace.Stats
 }
 
 // Sizes is how large a database is, also while it sleeps.
@@ -69,10 +68,12 @@ func (db *DB) Sleep() bool {
 		return false
 	}
 	db.void()
-	db.sleep = sleeping{next: db.ks.NextExpiry(), sizes: db.Sizes(), stats: db.ks.Stats}
+	db.sleep = sleeping{next: db.ks.NextExpiry(), sizes: db.Sizes()}
 	db.sleep.sizes.ColdKeys, db.sleep.sizes.ColdBytes = int(db.sleep.sizes.Keys), db.sleep.sizes.Used
 	db.sleep.sizes.Resident = 0
+	counted := db.ks.Stats
 	db.ks = db.NewKeyspace()
+	db.ks.Stats = counted
 	db.state = Asleep
 	db.view, db.args = keyspace.View{}, command.Args{}
 	db.buf, db.keys = nil, nil
@@ -147,8 +148,8 @@ func (db *DB) Woken(now int64, ks *keyspace.Keyspace, err error) {
 		db.cfg.Logger.Warn("a database can't be read from the tier", "db", uint64(db.id), "err", err.Error())
 	} else {
 		db.state = Awake
+		ks.Stats = db.ks.Stats
 		db.adopt(ks, db.pos.Seq)
-		ks.Stats = db.sleep.stats
 		db.stats.Wakes++
 	}
 	waiting := db.sleep.waiting

@@ -118,6 +118,9 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 		rm.run(&r, payload)
 	case n == 0 || rm.behind[n-1].req < r.req:
 		rm.behind = append(rm.behind, waitingRequest{r.req, append([]byte(nil), payload...)})
+		if rm.unrun != nil {
+			rm.ahead(&r)
+		}
 	}
 	return nil
 }
@@ -152,6 +155,16 @@ func (rm *remote) forget(oldest uint32) {
 	clear(rm.done[:n])
 	if rm.done = rm.done[n:]; len(rm.done) == 0 {
 		rm.done = nil
+	}
+}
+
+// ahead has the values fetched of a request that comes behind one which waits for
+// its own.
+func (rm *remote) ahead(r *request) {
+	for _, argv := range r.argvs {
+		if row, err := command.Resolve(argv); err == nil {
+			rm.tenant.Engine.Ahead(nil, r.db, row, argv)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type machine struct {
 	disk       []stored // the journal, as far as it was committed and not trimmed
 	tail       journal.Offset
 	tier       tier
+	unreadable bool             // the tier's disk doesn't read
 	known      catalog.Database // the last word of the catalog, on disk too
 	generation uint64           // of the copy that the disk holds
 }

@@ -10,7 +10,6 @@ import (
 
 	"vecino/catalog"
 	"vecino/internal/transcript"
-	"vecino/keyspace"
 	"vecino/replication"
 	"vecino/resp"
 )
@@ -428,12 +427,8 @@ func (p player) freeze() {
 	for _, m := range p.machines {
 		if p.cold == asleep {
 			m.proc.hibernate()
-		} else if wr := m.proc.sweep(); wr != nil {
-			for at := (keyspace.Cursor{}); !at.Done(); {
-				wr.ks.Sweep(&at, 0, 1000, wr.put)
-			}
-			wr.staged = nil
-			wr.offload(1)
+		} else {
+			m.proc.freeze()
 		}
 	}
 }

@@ -209,7 +209,7 @@ func (p *process) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 		w.after(w.between(10, w.read), func() {
 			record := p.machine.tier.get(k)
 			err := error(nil)
-			if !w.calm && w.chance(0.03) {
+			if p.machine.unreadable || !w.calm && w.chance(0.03) {
 				err = errTier
 				w.cover.UnreadValues++
 			}
@@ -227,7 +227,7 @@ func (p *process) Wake(db *engine.DB) {
 	w := p.w
 	w.after(w.between(10, 2*w.read), func() {
 		ks, err := db.NewKeyspace(), error(nil)
-		if !w.calm && w.chance(0.1) {
+		if p.machine.unreadable || !w.calm && w.chance(0.1) {
 			err = errTier
 		} else {
 			for _, k := range p.machine.tier.keys() {
