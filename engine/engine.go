@@ -327,6 +327,9 @@ func Trouble(err error) string {
 	}
 }
 
+// tidyAtOnce is how many pieces of memory a tick looks at.
+const tidyAtOnce = 1000
+
 // evictAtOnce is how many keys one command evicts at most, so that none waits
 // long where a limit was lowered. The next go on, and so does Expire.
 const evictAtOnce = 400
@@ -529,14 +532,19 @@ func (db *DB) full() bool {
 }
 
 // Expire deletes up to most keys whose deadline has passed, or that a full
-// database evicts, on the primary.
+// database evicts, on the primary. Memory that lies in pieces it puts together,
+// some at a time.
 func (db *DB) Expire(now int64, most int) (deleted int) {
-	next := db.ks.NextExpiry()
-	if (next == 0 || next >= now) && !db.full() || db.failed != nil || db.cfg.Log.Err() != nil {
+	if db.failed != nil {
 		return 0
 	}
 	var err error // told by the log
 	defer db.guard(&err)
+	db.ks.Tidy(tidyAtOnce)
+	next := db.ks.NextExpiry()
+	if (next == 0 || next >= now) && !db.full() || db.cfg.Log.Err() != nil {
+		return 0
+	}
 	tx := db.ks.Begin(0, now, db.pos.Seq+1, db.cfg.Rand, false)
 	for deleted = tx.Expire(most); deleted < most && db.full() && tx.Evict(); {
 		deleted++

@@ -3,7 +3,7 @@ package keyspace
 import (
 	"fmt"
 
-	"vecino/value"
+	"vecino/slab"
 )
 
 // Apply makes the changes of one journal entry, the write seq, as they were
@@ -24,7 +24,14 @@ func (ks *Keyspace) ApplyNewer(effects []byte, seq uint64) error {
 
 func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
 	ks.wanted = ks.wanted[:0]
+	ks.shutAll()
+	for db := range ks.spaces {
+		ks.tidySome(db)
+	}
 	a := applier{ks: ks, seq: seq, newer: newer, in: effectReader{b: effects}}
+	if seq > slab.MaxSeq {
+		return fmt.Errorf("apply write %d: no write has that number", seq)
+	}
 	if err := a.run(); err != nil {
 		return fmt.Errorf("apply write %d: %w", seq, err)
 	}
@@ -46,42 +53,45 @@ type applier struct {
 	seq   uint64
 	newer bool
 	in    effectReader
-	last  *entry // changed, but not yet settled
-	space *space // of last
+	last  *opened // the collection that was changed last, and is not yet put back
 	// fresh is, when newer, the keys that this write has changed here. They
 	// carry its number, as those do that the snapshot had after it, but what
 	// else the write does to them is still to come.
-	fresh map[*entry]struct{}
+	fresh map[freshKey]struct{}
 }
 
-// leave settles the account of the key that was last changed.
+type freshKey struct {
+	db  int
+	key string
+}
+
+// leave puts the collection back that was last changed.
 func (a *applier) leave() {
-	if a.last != nil && !a.last.dead {
-		a.ks.settle(a.space, a.last)
+	if a.last != nil {
+		a.ks.putBack(a.last)
+		a.ks.desk.clear()
+		a.last = nil
 	}
-	a.last = nil
 }
 
-func (a *applier) enter(sp *space, e *entry) {
-	if a.last != e {
-		a.leave()
-		a.last, a.space = e, sp
-	}
+// enter says that a key is changed.
+func (a *applier) enter(e entry) {
 	e.moved(a.seq)
 	if a.newer {
 		if a.fresh == nil {
-			a.fresh = make(map[*entry]struct{})
+			a.fresh = make(map[freshKey]struct{})
 		}
-		a.fresh[e] = struct{}{}
+		a.fresh[freshKey{a.in.db, string(e.Key())}] = struct{}{}
 	}
 }
 
-// contains reports whether e had this write when the snapshot was taken.
-func (a *applier) contains(e *entry) bool {
-	if !a.newer || e == nil || e.seq < a.seq {
+// contains reports whether a key of a logical database had this write when
+// the snapshot was taken.
+func (a *applier) contains(db int, e entry) bool {
+	if !a.newer || !e.there() || e.Seq() < a.seq {
 		return false
 	}
-	_, fresh := a.fresh[e]
+	_, fresh := a.fresh[freshKey{db, string(e.Key())}]
 	return !fresh
 }
 
@@ -118,8 +128,12 @@ func (a *applier) step() error {
 	}
 	ks, sp := a.ks, a.ks.space(in.db)
 	hash := ks.Hash(in.key)
-	e := sp.table.Find(hash, in.key)
-	skip := a.contains(e)
+	e := sp.find(hash, in.key)
+	if a.last != nil && a.last.e.Rec != e.Rec || op == opDel || op == opExpire || op == opRestore || op == opStrSet {
+		a.leave()
+		e = sp.find(hash, in.key)
+	}
+	skip := a.contains(in.db, e)
 
 	switch op {
 	case opDel:
@@ -130,35 +144,28 @@ func (a *applier) step() error {
 		if why != byExpiry {
 			ks.bury(hash, a.seq)
 		}
-		if e == nil {
+		if !e.there() {
 			return errMissing
 		}
-		ks.drop(in.db, sp, hash, e)
+		ks.drop(in.db, e)
 		return nil
 	case opExpire:
 		at := in.int()
 		if skip || in.err != nil {
 			return nil
 		}
-		if e == nil {
+		if !e.there() {
 			return errMissing
 		}
-		a.enter(sp, e)
-		sp.setExpire(e, at)
+		a.enter(e)
+		ks.setExpire(&e, at)
 		return nil
 	case opStrSet:
 		at, val := in.int(), in.bytes()
 		if skip || in.err != nil {
 			return nil
 		}
-		if e == nil {
-			e = ks.add(sp, hash, in.key, String, a.seq)
-		}
-		ks.forget(sp, e)
-		a.enter(sp, e)
-		e.kind, e.obj, e.raw = String, nil, false
-		e.str = setBytes(e.str, val)
-		sp.setExpire(e, at)
+		a.put(sp, hash, e, &loaded{kind: String, str: val}, at)
 		return nil
 	case opStrPatch:
 		operands := in.b
@@ -170,108 +177,120 @@ func (a *applier) step() error {
 			in.fail("a string too long")
 			return nil
 		}
-		if e == nil {
-			e = ks.add(sp, hash, in.key, String, a.seq)
-		} else if e.kind != String {
+		if !e.there() {
+			e = ks.add(sp, hash, in.key, nil, String, a.seq, 0)
+		} else if e.kind() != String {
 			return ErrWrongType
 		}
-		a.enter(sp, e)
-		if e.cold != nil {
-			a.postpone(op, sp, e, operands)
+		a.enter(e)
+		if e.cold() {
+			a.postpone(op, e, operands)
 			return nil
 		}
-		e.patch(int(offset), part)
+		ks.patch(&e, int(offset), part)
 		return nil
 	case opRestore:
 		at, kind, dump := in.int(), in.byte(), in.bytes()
 		if skip || in.err != nil {
 			return nil
 		}
-		loaded, err := load(ks.seed, kind, dump)
-		if err != nil {
+		val := new(loaded)
+		if err := val.load(ks.seed, kind, dump); err != nil {
 			in.fail(err.Error())
 			return nil
 		}
-		if e == nil {
-			e = ks.add(sp, hash, in.key, loaded.kind, a.seq)
-		}
-		ks.forget(sp, e)
-		a.enter(sp, e)
-		e.take(&loaded)
-		sp.setExpire(e, at)
+		a.put(sp, hash, e, val, at)
 		return nil
 	}
 	// What is left changes a collection, and makes it if it isn't there.
-	if e == nil && !skip {
-		e = ks.add(sp, hash, in.key, kindOf[op], a.seq)
-		e.obj = newValue(kindOf[op], ks.seed)
+	if !e.there() && !skip {
+		e = ks.add(sp, hash, in.key, nil, kindOf[op], a.seq, 0)
 	}
 	if !skip {
-		if e.kind != kindOf[op] {
+		if e.kind() != kindOf[op] {
 			skip = true
 			if !a.newer {
 				return ErrWrongType
 			}
 		} else {
-			a.enter(sp, e)
+			a.enter(e)
 		}
 	}
-	if e == nil || e.cold == nil || skip {
-		return a.change(op, e, skip)
+	switch {
+	case skip:
+		return a.change(op, nil, true)
+	case !e.cold():
+		if a.last == nil {
+			a.last = ks.open(e)
+		}
+		return a.change(op, &a.last.collection, false)
 	}
 	operands := in.b
-	if err := a.change(op, e, true); err != nil || in.err != nil {
+	if err := a.change(op, nil, true); err != nil || in.err != nil {
 		return err
 	}
-	a.postpone(op, sp, e, operands)
+	a.postpone(op, e, operands)
 	return nil
 }
 
+// put gives a key a value, whatever it held.
+func (a *applier) put(sp *space, hash uint64, e entry, val *loaded, at int64) {
+	if !e.there() {
+		e = a.ks.create(sp, hash, a.in.key, val, a.seq, at)
+		a.enter(e)
+		return
+	}
+	a.ks.forget(e)
+	a.enter(e)
+	a.ks.install(&e, val)
+	a.ks.setExpire(&e, at)
+}
+
 // change applies one op to a collection; with skip it only reads it.
-func (a *applier) change(op byte, e *entry, skip bool) error {
+func (a *applier) change(op byte, c *collection, skip bool) error {
 	in := &a.in
 	switch op {
 	case opHashSet:
 		field, val := in.bytes(), in.bytes()
 		if !skip && in.err == nil {
-			e.obj.(*value.Hash).Set(field, val)
+			c.h.Set(field, val)
 		}
 	case opHashDel:
 		field := in.bytes()
-		if !skip && in.err == nil && !e.obj.(*value.Hash).Del(field) {
+		if !skip && in.err == nil && !c.h.Del(field) {
 			return errMissing
 		}
 	case opSetAdd:
 		member := in.bytes()
 		if !skip && in.err == nil {
-			e.obj.(*value.Set).Add(member)
+			c.s.Add(member)
 		}
 	case opSetDel:
 		member := in.bytes()
-		if !skip && in.err == nil && !e.obj.(*value.Set).Del(member) {
+		if !skip && in.err == nil && !c.s.Del(member) {
 			return errMissing
 		}
 	case opZSetSet:
 		score, member := in.score(), in.bytes()
 		if !skip && in.err == nil {
-			e.obj.(*value.ZSet).Set(member, score)
+			c.z.Set(member, score)
 		}
 	case opZSetDel:
 		member := in.bytes()
-		if !skip && in.err == nil && !e.obj.(*value.ZSet).Del(member) {
+		if !skip && in.err == nil && !c.z.Del(member) {
 			return errMissing
 		}
 	case opListPush:
 		side, val := End(in.byte()), in.bytes()
 		if !skip && in.err == nil {
-			push(e.obj.(*value.List), side, val)
+			push(c.l, side, val)
 		}
 	case opListPop:
 		side, count := End(in.byte()), in.int()
 		if skip || in.err != nil {
 			return nil
 		}
-		l := e.obj.(*value.List)
+		l := c.l
 		if count < 0 || count > int64(l.Len()) {
 			return errMissing
 		}
@@ -281,7 +300,7 @@ func (a *applier) change(op byte, e *entry, skip bool) error {
 		if skip || in.err != nil {
 			return nil
 		}
-		l := e.obj.(*value.List)
+		l := c.l
 		if i < 0 || i >= int64(l.Len()) {
 			return errMissing
 		}
@@ -291,7 +310,7 @@ func (a *applier) change(op byte, e *entry, skip bool) error {
 		if skip || in.err != nil {
 			return nil
 		}
-		l := e.obj.(*value.List)
+		l := c.l
 		if i < 0 || i > int64(l.Len()) {
 			return errMissing
 		}
@@ -301,7 +320,7 @@ func (a *applier) change(op byte, e *entry, skip bool) error {
 		if skip || in.err != nil {
 			return nil
 		}
-		l := e.obj.(*value.List)
+		l := c.l
 		if i < 0 || i >= int64(l.Len()) {
 			return errMissing
 		}
@@ -311,14 +330,14 @@ func (a *applier) change(op byte, e *entry, skip bool) error {
 		if skip || in.err != nil {
 			return nil
 		}
-		l := e.obj.(*value.List)
+		l := c.l
 		if start < 0 || stop >= int64(l.Len()) || start > stop {
 			return errMissing
 		}
 		l.TrimTo(int(start), int(stop))
 	case opListErase:
 		count, val := in.int(), in.bytes()
-		if !skip && in.err == nil && e.obj.(*value.List).RemoveValue(val, int(count)) == 0 {
+		if !skip && in.err == nil && c.l.RemoveValue(val, int(count)) == 0 {
 			return errMissing
 		}
 	}
@@ -335,33 +354,18 @@ func (a *applier) flush(which byte) {
 			a.ks.flush(db, a.seq)
 			continue
 		}
-		var gone []*entry
-		sp.table.Range(func(e *entry) bool {
-			if !a.contains(e) {
+		var gone []entry
+		sp.slab.Range(func(r slab.Rec) bool {
+			if e := sp.at(r); !a.contains(db, e) {
 				gone = append(gone, e)
 			}
 			return true
 		})
 		for _, e := range gone {
-			hash := a.ks.Hash(e.key)
-			a.ks.bury(hash, a.seq)
-			a.ks.drop(db, sp, hash, e)
+			a.ks.bury(e.hash, a.seq)
+			a.ks.drop(db, e)
 		}
 	}
 }
 
 var errMissing = fmt.Errorf("%w: it changes what is not here", errEffect)
-
-func newValue(kind Kind, seed uint64) any {
-	switch kind {
-	case HashKind:
-		return value.NewHash(seed)
-	case ListKind:
-		return value.NewList()
-	case SetKind:
-		return value.NewSet(seed)
-	case ZSetKind:
-		return value.NewZSet(seed)
-	}
-	return nil
-}

@@ -1,6 +1,7 @@
 package keyspace
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -43,19 +44,12 @@ type ColdKey struct {
 	Seq  uint64 // of the value in the tier; the key's own may have moved on
 }
 
-// stub is what is known of a cold key beside its entry.
-type stub struct {
-	base    uint64 // the seq of the value in the tier
-	away    int64  // how many bytes are not in memory
-	pending []byte // effects without keys, which the value is to go through
-	// lenient says that some of them came by ApplyNewer, so that those that
-	// don't fit are left out.
-	lenient bool
-}
-
 // begin begins a command at a time.
 func (ks *Keyspace) begin(now int64) {
 	ks.clock = eviction.At(now)
+	if ks.desk.n > 0 {
+		ks.shutAll()
+	}
 	if len(ks.wanted) > 0 {
 		clear(ks.wanted)
 		ks.wanted = ks.wanted[:0]
@@ -67,35 +61,34 @@ func (ks *Keyspace) begin(now int64) {
 func (ks *Keyspace) Wanted() []ColdKey { return ks.wanted }
 
 // want notes a cold key and returns ErrCold.
-func (ks *Keyspace) want(db int, e *entry) error {
+func (ks *Keyspace) want(db int, e entry) error {
 	invariant.That(!ks.inTx, "a command needs a cold value after its transaction has changed something")
 	ks.note(db, e)
 	return ErrCold
 }
 
-func (ks *Keyspace) note(db int, e *entry) {
-	hash := ks.Hash(e.key)
+func (ks *Keyspace) note(db int, e entry) {
 	const few = 64 // beyond, twice the same key is cheaper than looking for it
 	if len(ks.wanted) < few {
 		for _, k := range ks.wanted {
-			if k.Hash == hash && k.DB == db && string(k.Key) == string(e.key) {
+			if k.Hash == e.hash && k.DB == db && string(k.Key) == string(e.Key()) {
 				return
 			}
 		}
 	}
-	ks.wanted = append(ks.wanted, ColdKey{db, hash, append([]byte(nil), e.key...), e.cold.base})
+	ks.wanted = append(ks.wanted, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), e.stub().base})
 }
 
-func (ks *Keyspace) findCold(db int, hash uint64, key []byte) (*space, *entry) {
+// findCold is the entry of a key that is cold, else of none.
+func (ks *Keyspace) findCold(db int, hash uint64, key []byte) entry {
 	sp := ks.spaces[db]
 	if sp == nil || sp.account.coldKeys == 0 {
-		return nil, nil
+		return entry{}
 	}
-	e := sp.table.Find(hash, key)
-	if e == nil || e.cold == nil {
-		return nil, nil
+	if e := sp.find(hash, key); e.there() && e.cold() {
+		return e
 	}
-	return sp, e
+	return entry{}
 }
 
 // IsCold reports whether a key is cold. It costs nothing where no key is.
@@ -103,8 +96,7 @@ func (ks *Keyspace) IsCold(db int, key []byte) bool {
 	if ks.account.coldKeys == 0 {
 		return false
 	}
-	_, e := ks.findCold(db, ks.Hash(key), key)
-	return e != nil
+	return ks.findCold(db, ks.Hash(key), key).there()
 }
 
 // WantCold adds a key to Wanted if it is cold, and reports whether it is.
@@ -112,11 +104,11 @@ func (ks *Keyspace) WantCold(db int, key []byte) bool {
 	if ks.account.coldKeys == 0 {
 		return false
 	}
-	_, e := ks.findCold(db, ks.Hash(key), key)
-	if e != nil {
+	e := ks.findCold(db, ks.Hash(key), key)
+	if e.there() {
 		ks.note(db, e)
 	}
-	return e != nil
+	return e.there()
 }
 
 // Offload lets go the value of a key of which the tier holds, for certain,
@@ -127,45 +119,70 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 	if sp == nil {
 		return 0
 	}
-	e := sp.table.Find(hash, key)
-	if e == nil || e.seq != seq || e.stored != held || e.cold != nil || e.dirty {
+	e := sp.find(hash, key)
+	if !e.there() || e.Seq() != seq || e.stored() != held || e.cold() || e.Has(openFlag) {
 		return 0
 	}
-	e.str, e.obj = nil, nil
-	ks.chill(sp, e, &stub{base: seq, away: int64(e.size - e.bare())})
+	size := e.size()
+	ks.dropObject(e)
 	ks.Stats.Offloaded++
-	return e.cold.away
+	return ks.chill(&e, size, seq)
 }
 
-// bare is what a key counts for without its value.
-func (e *entry) bare() int { return entryOverhead + len(e.key) }
-
-// chill makes a key cold.
-func (ks *Keyspace) chill(sp *space, e *entry, s *stub) {
-	e.cold = s
-	ks.charge(sp, account{away: s.away, pending: int64(len(s.pending)), coldKeys: 1})
+// chill makes a key cold, which has no object, and counts for size bytes with
+// the value that the tier has since the write base. It returns how many bytes
+// that keeps out of memory.
+func (ks *Keyspace) chill(e *entry, size int64, base uint64) (away int64) {
+	before := e.bare()
+	var b [stubSize]byte
+	ks.set(e, b[:], stubSize)
+	away = max(size-e.bare(), 1) // as short as its stub a value is in tests only
+	binary.LittleEndian.PutUint64(e.Value(), uint64(away))
+	binary.LittleEndian.PutUint64(e.Value()[8:], base)
+	e.Mark(coldFlag)
+	ks.charge(e.sp, account{used: e.bare() + away - before, away: away, coldKeys: 1})
+	return away
 }
 
 // forget ends that a key is cold: its value is back, or is of no interest any
-// more.
-func (ks *Keyspace) forget(sp *space, e *entry) {
-	if s := e.cold; s != nil {
-		ks.charge(sp, account{away: -s.away, pending: -int64(len(s.pending)), coldKeys: -1})
-		e.cold = nil
+// more. The record's own is without a meaning then.
+func (ks *Keyspace) forget(e entry) {
+	if !e.cold() {
+		return
 	}
+	away := e.stub().away
+	ks.charge(e.sp, account{used: -away, away: -away, pending: -int64(len(e.pending().ops)), coldKeys: -1})
+	if e.Has(pendingFlag) {
+		delete(e.sp.pending, string(e.Key()))
+	}
+	e.Unmark(coldFlag | pendingFlag)
+}
+
+// await lets effects be pending on a cold key.
+func (ks *Keyspace) await(e entry, ops []byte, lenient bool) *pending {
+	if !e.Has(pendingFlag) {
+		if e.sp.pending == nil {
+			e.sp.pending = make(map[string]*pending)
+		}
+		e.sp.pending[string(e.Key())] = new(pending)
+		e.Mark(pendingFlag)
+	}
+	p := e.sp.pending[string(e.Key())]
+	p.ops = append(p.ops, ops...)
+	p.lenient = p.lenient || lenient
+	ks.charge(e.sp, account{pending: int64(len(ops))})
+	return p
 }
 
 // postpone keeps an op whose operands have just been read until the value of
 // e is there.
-func (a *applier) postpone(op byte, sp *space, e *entry, operands []byte) {
+func (a *applier) postpone(op byte, e entry, operands []byte) {
 	if a.in.err != nil {
 		return
 	}
 	operands = operands[:len(operands)-len(a.in.b)]
-	s := e.cold
-	s.pending = append(append(s.pending, op|sameKey), operands...)
-	s.lenient = s.lenient || a.newer
-	a.ks.charge(sp, account{pending: int64(1 + len(operands))})
+	a.ks.await(e, []byte{op | sameKey}, a.newer)
+	a.ks.await(e, operands, a.newer)
 	a.ks.note(a.in.db, e)
 }
 
@@ -175,8 +192,8 @@ func (a *applier) postpone(op byte, sp *space, e *entry, operands []byte) {
 // An error means that the tier's record is damaged, or that effects don't fit
 // it; the key is then as it was.
 func (ks *Keyspace) Restore(k ColdKey, head, body []byte) error {
-	sp, e := ks.findCold(k.DB, k.Hash, k.Key)
-	if e == nil || e.cold.base != k.Seq {
+	e := ks.findCold(k.DB, k.Hash, k.Key)
+	if !e.there() || e.stub().base != k.Seq {
 		return nil
 	}
 	warm, fits, err := ks.thaw(e, head, body)
@@ -186,25 +203,23 @@ func (ks *Keyspace) Restore(k ColdKey, head, body []byte) error {
 	if !fits {
 		return nil
 	}
-	exact := e.cold.base == e.seq
-	ks.forget(sp, e)
-	e.take(warm)
+	exact := e.stub().base == e.Seq()
+	ks.forget(e)
+	ks.install(&e, warm)
 	switch {
-	case e.stored == unstored:
+	case e.stored() == unstored:
 	case exact:
-		e.stored = held
+		e.store(held)
 	default:
-		e.stored = apart
+		e.store(apart)
 	}
-	ks.settle(sp, e)
 	ks.Stats.Restored++
 	return nil
 }
 
-// thaw makes an entry, with no place in the table, that has the value of the
-// cold key e. It reports false if head and body are of another write than the
-// one e needs.
-func (ks *Keyspace) thaw(e *entry, head, body []byte) (warm *entry, fits bool, err error) {
+// thaw makes the value of a cold key. It reports false if head and body are of
+// another write than the one e needs.
+func (ks *Keyspace) thaw(e entry, head, body []byte) (warm *loaded, fits bool, err error) {
 	h, err := readHead(head)
 	if err != nil {
 		return nil, false, err
@@ -213,28 +228,31 @@ func (ks *Keyspace) thaw(e *entry, head, body []byte) (warm *entry, fits bool, e
 	if err != nil {
 		return nil, false, err
 	}
-	if h.base != e.cold.base || seq != h.base {
+	if h.base != e.stub().base || seq != h.base {
 		return nil, false, nil
 	}
-	loaded, err := load(ks.seed, h.form, dump)
-	if err != nil {
+	p := e.pending()
+	if len(p.ops) > 0 {
+		dump = append([]byte(nil), dump...) // it may be changed in place
+	}
+	warm = new(loaded)
+	if err := warm.load(ks.seed, h.form, dump); err != nil {
 		return nil, false, err
 	}
-	if loaded.kind != e.kind {
-		return nil, false, fmt.Errorf("it is a %v and should be a %v", loaded.kind, e.kind)
+	if warm.kind != e.kind() {
+		return nil, false, fmt.Errorf("it is a %v and should be a %v", warm.kind, e.kind())
 	}
-	loaded.key, loaded.seq, loaded.expire = e.key, e.seq, e.expire
-	if err := loaded.carryOut(ks, e.cold); err != nil {
+	if err := warm.carryOut(ks, e.Key(), p); err != nil {
 		return nil, false, err
 	}
-	return &loaded, true, nil
+	return warm, true, nil
 }
 
-// carryOut does to e's value what is pending.
-func (e *entry) carryOut(ks *Keyspace, s *stub) error {
-	a := applier{ks: ks, in: effectReader{b: s.pending, key: e.key}}
+// carryOut does to a value what is pending.
+func (l *loaded) carryOut(ks *Keyspace, key []byte, p pending) error {
+	a := applier{ks: ks, in: effectReader{b: p.ops, key: key}}
 	for len(a.in.b) > 0 && a.in.err == nil {
-		if err := a.pending(e); err != nil && !s.lenient {
+		if err := a.pending(l); err != nil && !p.lenient {
 			return err
 		}
 	}
@@ -242,21 +260,25 @@ func (e *entry) carryOut(ks *Keyspace, s *stub) error {
 }
 
 // pending applies one op that was postponed.
-func (a *applier) pending(e *entry) error {
+func (a *applier) pending(l *loaded) error {
 	in := &a.in
 	op := in.op()
 	if op != opStrPatch {
-		if int(op) >= len(kindOf) || kindOf[op] == None || kindOf[op] != e.kind {
-			in.fail(fmt.Sprintf("op %d can't be pending on a %v", op, e.kind))
+		if int(op) >= len(kindOf) || kindOf[op] == None || kindOf[op] != l.kind {
+			in.fail(fmt.Sprintf("op %d can't be pending on a %v", op, l.kind))
 			return nil
 		}
-		return a.change(op, e, false)
+		return a.change(op, &l.collection, false)
 	}
 	offset, part := in.int(), in.bytes()
-	if in.err != nil || e.kind != String || offset < 0 || offset > a.ks.longest-int64(len(part)) {
+	if in.err != nil || l.kind != String || offset < 0 || offset > a.ks.longest-int64(len(part)) {
 		in.fail("a patch that doesn't fit")
 		return nil
 	}
-	e.patch(int(offset), part)
+	if end := int(offset) + len(part); end > len(l.str) {
+		l.str = append(l.str, make([]byte, end-len(l.str))...)
+	}
+	copy(l.str[offset:], part)
+	l.raw = true
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"vecino/slab"
 )
 
 // fakeTier is a tier in a map. What a session does is there when it commits.
@@ -118,8 +119,8 @@ func (c *copyOnDisk) load() {
 // some is about so many keys, chosen at random.
 func (c *copyOnDisk) some(n int) (keys []ColdKey) {
 	for range n {
-		if db, e := c.ks.random(c.rng, false); e != nil {
-			keys = append(keys, ColdKey{db, c.ks.Hash(e.key), bytes.Clone(e.key), e.seq})
+		if db, r := c.ks.random(c.rng, false); r != 0 {
+			keys = append(keys, ColdKey{db, c.ks.Hash(r.Key()), bytes.Clone(r.Key()), r.Seq()})
 		}
 	}
 	return keys
@@ -128,7 +129,9 @@ func (c *copyOnDisk) some(n int) (keys []ColdKey) {
 // step does one thing, as a node would between commands.
 func (c *copyOnDisk) step() {
 	c.t.Helper()
-	switch c.rng.IntN(12) {
+	switch c.rng.IntN(13) {
+	case 12:
+		c.ks.Tidy(1 << c.rng.IntN(12))
 	case 0, 1, 2, 3:
 		c.sweep()
 	case 4:
@@ -286,21 +289,21 @@ func (c *copyOnDisk) hibernate() {
 func content(t *testing.T, ks *Keyspace, tier *fakeTier) map[tierKey]string {
 	t.Helper()
 	all := map[tierKey]string{}
-	put := func(db int, e *entry) {
-		k := ColdKey{DB: db, Hash: ks.Hash(e.key), Key: e.key}
+	put := func(db int, e entry) {
+		k := ColdKey{DB: db, Hash: e.hash, Key: e.Key()}
 		var r tierRecord
-		if e.cold != nil {
+		if e.cold() {
 			r = tier.get(k)
 		}
 		record, ok, err := ks.DumpCold(nil, k, r.head, r.body)
 		if err != nil || !ok {
-			t.Fatalf("dump of cold key %q: %v, %v", e.key, ok, err)
+			t.Fatalf("dump of cold key %q: %v, %v", e.Key(), ok, err)
 		}
-		all[tierKey{db, k.Hash, string(e.key)}] = string(record)
+		all[tierKey{db, k.Hash, string(e.Key())}] = string(record)
 	}
 	for db, sp := range ks.spaces {
 		if sp != nil {
-			sp.table.Range(func(e *entry) bool { put(db, e); return true })
+			sp.slab.Range(func(r slab.Rec) bool { put(db, sp.at(r)); return true })
 		}
 	}
 	return all

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"vecino/eviction"
+	"vecino/slab"
 	"vecino/value"
 )
 
@@ -40,13 +41,14 @@ func (ks *Keyspace) newStamp() eviction.Stamp {
 	return ks.clock
 }
 
-// stamp is e's access stamp under an LFU policy: one from before there was
+// stamp is a record's access stamp under an LFU policy: one from before there was
 // one says nothing of how often.
-func (ks *Keyspace) stamp(e *entry) eviction.Stamp {
-	if int32(e.access-ks.evict.lfu) < 0 && e.access&^0xff != ks.evict.lfu&^0xff {
-		return eviction.NewLFU(e.access)
+func (ks *Keyspace) stamp(r slab.Rec) eviction.Stamp {
+	access := eviction.Stamp(r.Clock())
+	if int32(access-ks.evict.lfu) < 0 && access&^0xff != ks.evict.lfu&^0xff {
+		return eviction.NewLFU(access)
 	}
-	return e.access
+	return access
 }
 
 // Evict deletes one key to make room, as the policy says. It reports false
@@ -54,26 +56,26 @@ func (ks *Keyspace) stamp(e *entry) eviction.Stamp {
 func (tx *Tx) Evict() bool {
 	home := tx.db
 	defer func() { tx.db = home }()
-	db, e := tx.ks.victim(tx.rng)
-	if e == nil {
+	db, r := tx.ks.victim(tx.rng)
+	if r == 0 {
 		return false
 	}
 	tx.db = db
 	tx.ks.Stats.Evicted++
-	tx.remove(e, byEviction)
+	tx.remove(tx.ks.spaces[db].at(r), byEviction)
 	return true
 }
 
 // victim chooses the key that goes.
-func (ks *Keyspace) victim(rng value.Rand) (db int, e *entry) {
+func (ks *Keyspace) victim(rng value.Rand) (db int, r slab.Rec) {
 	switch policy := ks.evict.policy; {
 	case policy == eviction.NoEviction:
-		return 0, nil
+		return 0, 0
 	case policy == eviction.VolatileTTL:
 		return ks.soonest()
 	case policy == eviction.OptimisticVolatile:
-		if db, e = ks.random(rng, true); e != nil {
-			return db, e
+		if db, r = ks.random(rng, true); r != 0 {
+			return db, r
 		}
 		return ks.random(rng, false)
 	case policy.LRU() || policy.LFU():
@@ -89,28 +91,28 @@ func (sp *space) population(volatile bool) int {
 	case sp == nil:
 		return 0
 	case volatile:
-		return len(sp.expiry)
+		return sp.slab.Timed()
 	}
-	return sp.table.Len()
+	return sp.slab.Len()
 }
 
 // sample is a key of a logical database that has some, each as likely as any
 // other.
-func (sp *space) sample(rng value.Rand, volatile bool) *entry {
+func (sp *space) sample(rng value.Rand, volatile bool) slab.Rec {
 	if volatile {
-		return sp.expiry[rng.Uint64()%uint64(len(sp.expiry))]
+		return sp.slab.RandomTimed(rng)
 	}
-	return sp.table.Random(rng)
+	return sp.slab.Random(rng)
 }
 
 // random chooses among the keys of all logical databases.
-func (ks *Keyspace) random(rng value.Rand, volatile bool) (db int, e *entry) {
+func (ks *Keyspace) random(rng value.Rand, volatile bool) (db int, r slab.Rec) {
 	all := 0
 	for _, sp := range ks.spaces {
 		all += sp.population(volatile)
 	}
 	if all == 0 {
-		return 0, nil
+		return 0, 0
 	}
 	at := int(rng.Uint64() % uint64(all))
 	for db, sp := range ks.spaces {
@@ -120,30 +122,34 @@ func (ks *Keyspace) random(rng value.Rand, volatile bool) (db int, e *entry) {
 			return db, sp.sample(rng, volatile)
 		}
 	}
-	return 0, nil
+	return 0, 0
 }
 
 // soonest is the key with the earliest deadline.
-func (ks *Keyspace) soonest() (db int, e *entry) {
+func (ks *Keyspace) soonest() (db int, r slab.Rec) {
+	least := int64(0)
 	for i, sp := range ks.spaces {
-		if sp != nil && len(sp.expiry) > 0 && (e == nil || sp.expiry[0].expire < e.expire) {
-			db, e = i, sp.expiry[0]
+		if sp == nil {
+			continue
+		}
+		if next, at := sp.slab.Next(); next != 0 && (r == 0 || at < least) {
+			db, r, least = i, next, at
 		}
 	}
-	return db, e
+	return db, r
 }
 
 // score says how good a candidate a key is under the policy.
-func (ks *Keyspace) score(e *entry) int64 {
+func (ks *Keyspace) score(r slab.Rec) int64 {
 	if ks.evict.policy.LFU() {
-		return int64(0xff - ks.stamp(e).Count(ks.clock))
+		return int64(0xff - ks.stamp(r).Count(ks.clock))
 	}
-	return e.access.Idle(ks.clock)
+	return eviction.Stamp(r.Clock()).Idle(ks.clock)
 }
 
 // best samples keys and takes the best candidate of the pool that is still as
 // good as it was.
-func (ks *Keyspace) best(rng value.Rand) (db int, e *entry) {
+func (ks *Keyspace) best(rng value.Rand) (db int, r slab.Rec) {
 	if ks.evict.pool == nil {
 		ks.evict.pool = new(eviction.Pool)
 	}
@@ -154,15 +160,15 @@ func (ks *Keyspace) best(rng value.Rand) (db int, e *entry) {
 			n := sp.population(volatile)
 			for range min(n, ks.evict.samples) {
 				any = true
-				e := sp.sample(rng, volatile)
-				if score := ks.score(e); pool.Takes(score) {
-					pool.Offer(db, ks.Hash(e.key), e.key, score)
+				r := sp.sample(rng, volatile)
+				if score := ks.score(r); pool.Takes(score) {
+					pool.Offer(db, ks.Hash(r.Key()), r.Key(), score)
 				}
 			}
 		}
 		if !any {
 			pool.Clear()
-			return 0, nil
+			return 0, 0
 		}
 		for {
 			c, found := pool.Take()
@@ -173,11 +179,11 @@ func (ks *Keyspace) best(rng value.Rand) (db int, e *entry) {
 			if sp == nil {
 				continue
 			}
-			e := sp.table.Find(c.Hash, c.Key)
-			if e == nil || volatile && e.expire == 0 || ks.score(e) < c.Score {
+			r := sp.slab.Find(c.Hash, c.Key)
+			if r == 0 || volatile && r.Deadline() == 0 || ks.score(r) < c.Score {
 				continue // it is gone, or was used since
 			}
-			return c.DB, e
+			return c.DB, r
 		}
 	}
 }
@@ -200,8 +206,9 @@ type Candidate struct {
 // that would free little are never among them. since is the write from which
 // the next complete sweep goes on. fn may call Offload and SweepKey.
 func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candidate)) {
+	ks.Tidy(512) // what was offloaded before leaves gaps
 	type scored struct {
-		e     *entry
+		e     entry
 		db    int
 		score float64
 	}
@@ -210,34 +217,42 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 		all += sp.population(false)
 	}
 	n = min(n, all)
-	seen := make(map[*entry]struct{}, 4*n)
+	seen := make(map[slab.Rec]struct{}, 4*n)
 	var found []scored
 	lfu := ks.evict.policy.LFU()
 	for tries := 16 * n; tries > 0 && len(found) < 4*n; tries-- {
-		db, e := ks.random(rng, false)
-		if e == nil {
+		db, r := ks.random(rng, false)
+		if r == 0 {
 			break
 		}
-		if e.cold != nil || e.stored == inlined || e.dirty || e.size-e.bare() <= MaxInline {
+		e := entry{Rec: r, sp: ks.spaces[db]}
+		if e.cold() || e.stored() == inlined || e.Has(openFlag) || e.bytes() <= MaxInline {
 			continue
 		}
-		if _, twice := seen[e]; twice {
+		if _, twice := seen[r]; twice {
 			continue
 		}
-		seen[e] = struct{}{}
-		idle := e.access.Idle(ks.clock)
+		seen[r] = struct{}{}
+		idle := e.access().Idle(ks.clock)
 		if lfu {
-			idle = e.access.IdleLFU(ks.clock)
+			idle = e.access().IdleLFU(ks.clock)
 		}
-		found = append(found, scored{e, db, float64(e.size-e.bare()) * float64(idle+1)})
+		found = append(found, scored{e, db, float64(e.bytes()) * float64(idle+1)})
 	}
 	slices.SortFunc(found, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
+	var key []byte // Offload moves the record
 	for _, s := range found[:min(n, len(found))] {
 		e := s.e
-		idle := e.access.Idle(ks.clock)
+		idle := e.access().Idle(ks.clock)
+		key = append(key[:0], e.Key()...)
 		fn(&Candidate{
-			DB: s.db, Hash: ks.Hash(e.key), Key: e.key, Seq: e.seq, Bytes: int64(e.size - e.bare()), Idle: idle,
-			Clean: e.stored == held && e.seq <= since,
+			DB: s.db, Hash: ks.Hash(key), Key: key, Seq: e.Seq(), Bytes: e.bytes(), Idle: idle,
+			Clean: e.stored() == held && e.Seq() <= since,
 		})
 	}
+}
+
+// bytes is how many a key would count for less without its value.
+func (e entry) bytes() int64 {
+	return e.size() - int64(slab.Cost(len(e.Key()), stubSize, e.expire() != 0)) - slotSize
 }

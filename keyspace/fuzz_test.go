@@ -121,8 +121,8 @@ func FuzzLoadHead(f *testing.F) {
 			checkAccounts(t, ks)
 		}
 		readAll(t, ks)
-		e := ks.spaces[3].table.Find(ks.Hash(key), key)
-		if e.cold != nil && e.seq == e.cold.base {
+		e := ks.spaces[3].find(ks.Hash(key), key)
+		if e.cold() && e.Seq() == e.stub().base {
 			return
 		}
 		var again Record
@@ -140,7 +140,7 @@ func FuzzLoadHead(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if e.cold == nil && !bytes.Equal(dump(ks), dump(other)) {
+		if !e.cold() && !bytes.Equal(dump(ks), dump(other)) {
 			t.Errorf("written and loaded it is another\n got %q\nwant %q", dump(other), dump(ks))
 		}
 	})

@@ -15,10 +15,10 @@ var noHash = value.NewHash(0)
 // Hash is the hash at key.
 func (v *View) Hash(key []byte) (HashView, error) {
 	e, err := v.typed(key, HashKind)
-	if e == nil {
+	if !e.there() {
 		return HashView{noHash}, err
 	}
-	return HashView{e.obj.(*value.Hash)}, nil
+	return HashView{v.ks.open(e).h}, nil
 }
 
 func (h HashView) Len() int                                           { return h.h.Len() }
@@ -43,16 +43,17 @@ type Hash struct {
 // Hash is the hash at key.
 func (tx *Tx) Hash(key []byte) (Hash, error) {
 	e, err := tx.typed(key, HashKind)
-	if e == nil {
+	if !e.there() {
 		return Hash{HashView{noHash}, handle{tx: tx, key: key}}, err
 	}
-	return Hash{HashView{e.obj.(*value.Hash)}, handle{tx, key, e}}, nil
+	o := tx.ks.open(e)
+	return Hash{HashView{o.h}, handle{tx, key, o}}, nil
 }
 
 // Set gives a field a value and reports whether the field is new.
 func (h *Hash) Set(field, val []byte) (added bool) {
 	if h.own(HashKind) {
-		h.h = h.e.obj.(*value.Hash)
+		h.h = h.o.h
 	}
 	added = h.h.Set(field, val)
 	h.tx.emit(opHashSet, h.key)
@@ -63,10 +64,10 @@ func (h *Hash) Set(field, val []byte) (added bool) {
 
 // Del removes a field and reports whether it was there.
 func (h *Hash) Del(field []byte) bool {
-	if h.e == nil || !h.h.Del(field) {
+	if h.o == nil || !h.h.Del(field) {
 		return false
 	}
-	h.tx.change(h.e)
+	h.tx.change(h.o)
 	h.tx.emit(opHashDel, h.key)
 	h.tx.emitBytes(field)
 	return true
@@ -76,17 +77,16 @@ func (h *Hash) Del(field []byte) bool {
 type handle struct {
 	tx  *Tx
 	key []byte
-	e   *entry // nil while there is no such key
+	o   *opened // nil while there is no such key
 }
 
 // own says that the collection is about to grow. It reports true if there was
-// none, or none any more, and the entry is new.
+// none, or none any more, and this is another one.
 func (h *handle) own(kind Kind) (made bool) {
-	if h.e != nil && !h.e.dead {
-		h.tx.change(h.e)
+	if h.o != nil && !h.o.gone {
+		h.tx.change(h.o)
 		return false
 	}
-	h.e = h.tx.make(h.key, kind)
-	h.e.obj = newValue(kind, h.tx.ks.seed)
+	h.o = h.tx.make(h.key, kind)
 	return true
 }

@@ -17,12 +17,18 @@
 // the log from where the copy began, leaving out for each key the effects
 // that it already contains (Loader). Checkpoints and the snapshot for a fresh
 // replica are the same thing.
+//
+// Records lie outside the Go heap, in package slab: the key, what is known of
+// it, and as its value the bytes of a string or of a small collection. Only big
+// collections are Go objects. record.go draws this and says how a command
+// borrows a small one.
 package keyspace
 
 import (
 	"errors"
 
 	"vecino/eviction"
+	"vecino/slab"
 	"vecino/value"
 )
 
@@ -80,7 +86,9 @@ type Keyspace struct {
 	tombs   *tombstones
 	flushed [Databases]flushed
 	born    uint64
-	tx      Tx // the only one, used again and again
+	tx      Tx   // the only one, used again and again
+	running bool // it has begun and not ended
+	desk    desk
 
 	clock  eviction.Stamp // when the last command ran
 	evict  evictor
@@ -97,10 +105,24 @@ type Keyspace struct {
 
 // space is one logical database.
 type space struct {
-	table   *value.Table[entry]
-	expiry  expiryHeap
+	slab    *slab.Space
+	objects objects             // its big collections
+	pending map[string]*pending // on cold keys
 	account account
 	made    uint64 // the last write that made a key
+}
+
+// find looks a key up.
+func (sp *space) find(hash uint64, key []byte) entry {
+	return entry{sp.slab.Find(hash, key), sp, hash}
+}
+
+// at is the entry of a record.
+func (sp *space) at(r slab.Rec) entry {
+	if r == 0 {
+		return entry{}
+	}
+	return entry{r, sp, sp.slab.Hash(r.Key())}
 }
 
 // account is what is known without counting.
@@ -122,47 +144,6 @@ func (a *account) add(b account, sign int64) {
 func (ks *Keyspace) charge(sp *space, by account) {
 	sp.account.add(by, 1)
 	ks.account.add(by, 1)
-}
-
-// entry is one key and its value.
-type entry struct {
-	key    []byte
-	str    []byte // of a String
-	obj    any    // of the other kinds: *value.Hash and so on
-	seq    uint64 // of its last change
-	expire int64  // milliseconds since 1970, 0 for never
-	size   int    // what it counts for in used
-	cold   *stub  // of a key whose value lies in the tier, else nil
-	access eviction.Stamp
-	heap   int32 // place in the expiry heap while expire isn't 0
-	kind   Kind
-	stored storedState
-	raw    bool // a String that was changed in place, which OBJECT ENCODING shows
-	dirty  bool // stands in Tx.touched
-	dead   bool // was removed from the table
-}
-
-func (e *entry) Key() []byte { return e.key }
-
-// entryOverhead is what a key costs beside its key and value: the entry, its
-// slot in the table.
-const entryOverhead = 128 + 16
-
-func (e *entry) expired(now int64) bool { return e.expire != 0 && e.expire < now }
-
-func (e *entry) measure() int {
-	n := entryOverhead + len(e.key) + cap(e.str)
-	switch v := e.obj.(type) {
-	case *value.Hash:
-		n += v.Size()
-	case *value.List:
-		n += v.Size()
-	case *value.Set:
-		n += v.Size()
-	case *value.ZSet:
-		n += v.Size()
-	}
-	return n
 }
 
 // New makes an empty keyspace. The seed keys its hashes; all copies of a
@@ -196,7 +177,7 @@ func (ks *Keyspace) Hash(key []byte) uint64 { return value.Hash64(ks.seed, key) 
 // Touch is the keys of a pipeline that are about to be looked up.
 type Touch struct {
 	hashes [64]uint64
-	found  [64]*entry
+	found  [64]slab.Rec
 	n      int
 	sink   byte
 }
@@ -221,34 +202,33 @@ func (t *Touch) Load(ks *Keyspace, db int) {
 	}
 	hashes, found := t.hashes[:n], t.found[:n]
 	for i, hash := range hashes {
-		found[i] = sp.table.Touch(hash)
+		found[i] = sp.slab.Touch(hash)
 	}
 	sum := t.sink
-	for _, e := range found {
-		if e != nil {
-			sum += byte(e.seq)
+	for _, r := range found {
+		if r != 0 {
+			sum += byte(r.Seq())
 		}
 	}
-	for _, e := range found {
-		if e == nil {
+	for _, r := range found {
+		if r == 0 {
 			continue
 		}
-		if len(e.key) > 0 {
-			sum += e.key[0]
+		if key := r.Key(); len(key) > 0 {
+			sum += key[0]
 		}
-		if len(e.str) > 0 {
-			sum += e.str[0]
+		if val := r.Value(); len(val) > 0 {
+			sum += val[0]
 		}
 	}
 	t.sink = sum
-	clear(found)
 }
 
 // Len is the number of keys of a logical database, expired ones that nobody
 // has looked at yet included, as DBSIZE has it.
 func (ks *Keyspace) Len(db int) int {
 	if sp := ks.spaces[db]; sp != nil {
-		return sp.table.Len()
+		return sp.slab.Len()
 	}
 	return 0
 }
@@ -256,7 +236,7 @@ func (ks *Keyspace) Len(db int) int {
 // Has reports whether a key is there at a time.
 func (ks *Keyspace) Has(db int, key []byte, now int64) bool {
 	v := View{ks: ks, db: db, now: now}
-	return v.find(key) != nil
+	return v.find(key).there()
 }
 
 // Keys is the number of keys in all logical databases.
@@ -271,7 +251,7 @@ func (ks *Keyspace) Keys() int {
 // Expires is the number of keys of a logical database that have a deadline.
 func (ks *Keyspace) Expires(db int) int {
 	if sp := ks.spaces[db]; sp != nil {
-		return len(sp.expiry)
+		return sp.slab.Timed()
 	}
 	return 0
 }
@@ -280,8 +260,11 @@ func (ks *Keyspace) Expires(db int) int {
 func (ks *Keyspace) NextExpiry() int64 {
 	next := int64(0)
 	for _, sp := range ks.spaces {
-		if sp != nil && len(sp.expiry) > 0 && (next == 0 || sp.expiry[0].expire < next) {
-			next = sp.expiry[0].expire
+		if sp == nil {
+			continue
+		}
+		if r, at := sp.slab.Next(); r != 0 && (next == 0 || at < next) {
+			next = at
 		}
 	}
 	return next
@@ -290,63 +273,83 @@ func (ks *Keyspace) NextExpiry() int64 {
 func (ks *Keyspace) space(db int) *space {
 	sp := ks.spaces[db]
 	if sp == nil {
-		sp = &space{table: value.NewTable(ks.seed, (*entry).Key)}
+		sp = &space{slab: slab.New(ks.seed)}
 		ks.spaces[db] = sp
 	}
 	return sp
 }
 
-// add puts a new key, made by the write seq, in the table. key is copied.
-func (ks *Keyspace) add(sp *space, hash uint64, key []byte, kind Kind, seq uint64) *entry {
-	e := &entry{key: append(make([]byte, 0, len(key)), key...), kind: kind, seq: seq, access: ks.newStamp()}
-	sp.table.Insert(hash, e)
+// add puts a new key, made by the write seq, in the table. key and val are
+// copied.
+func (ks *Keyspace) add(sp *space, hash uint64, key, val []byte, kind Kind, seq uint64, deadline int64) entry {
+	e := entry{must(sp.slab.Insert(hash, key, val, len(val), uint8(kind), deadline)), sp, hash}
+	e.SetSeq(seq)
+	e.SetClock(uint32(ks.newStamp()))
 	sp.made = max(sp.made, seq)
+	ks.charge(sp, account{used: e.bare()})
 	return e
 }
 
-// moved says that the write seq has changed e: what the tier holds of it is
-// no longer true.
-func (e *entry) moved(seq uint64) {
-	e.seq = seq
-	if e.stored != unstored {
-		e.stored = behind
-	}
-}
-
 // drop takes a key out of the table and out of the account.
-func (ks *Keyspace) drop(db int, sp *space, hash uint64, e *entry) {
-	ks.forget(sp, e)
-	if e.stored != unstored {
-		ks.tier.graves.dig(db, hash, e.key)
+func (ks *Keyspace) drop(db int, e entry) {
+	ks.shut(e)
+	ks.forget(e)
+	if e.stored() != unstored {
+		ks.tier.graves.dig(db, e.hash, e.Key())
 	}
-	sp.table.Remove(hash, e.key)
-	sp.expiry.remove(e)
-	ks.charge(sp, account{used: -int64(e.size)})
-	e.size = 0
-	e.dead = true
+	ks.dropObject(e)
+	ks.charge(e.sp, account{used: -e.bare()})
+	e.sp.slab.Remove(e.hash, e.Rec)
 }
 
-// settle brings the account up to date after a change of e. What a cold key
-// counts for is known again when its value is back.
-func (ks *Keyspace) settle(sp *space, e *entry) {
-	if e.cold != nil {
-		return
-	}
-	size := e.measure()
-	ks.charge(sp, account{used: int64(size - e.size)})
-	e.size = size
-	if size > ks.large.from {
-		ks.large.note(e.key)
+// noteLarge takes note of a key whose value has become large.
+func (ks *Keyspace) noteLarge(e entry) {
+	if size := e.size(); size > int64(ks.large.from) {
+		ks.large.note(e.Key())
 	}
 }
 
-// setExpire gives a key a deadline, or takes it away with 0.
-func (sp *space) setExpire(e *entry, at int64) {
-	if at == 0 {
-		sp.expiry.remove(e)
-		return
+// Tidy puts records together where much of the memory lies in pieces, if no
+// transaction runs, and reports whether there is more to do. It looks at about so many
+// pieces, of which a thousand take some 100 µs. What views have given is void afterwards.
+func (ks *Keyspace) Tidy(pieces int) (more bool) {
+	if ks.running {
+		return false
 	}
-	sp.expiry.set(e, at)
+	for _, sp := range ks.spaces {
+		if sp != nil && sp.slab.Compact(pieces) {
+			more = true
+		}
+	}
+	return more
+}
+
+// tidySome does some of what Tidy does, where something changes.
+func (ks *Keyspace) tidySome(db int) {
+	if sp := ks.spaces[db]; sp != nil && sp.slab.Loose() {
+		sp.slab.Compact(16)
+	}
+}
+
+// Memory is what a keyspace takes of the process, in bytes.
+type Memory struct {
+	Held    int64 // by records, keys and tables, with what lies idle between them
+	Idle    int64 // of which so much waits for records, or for Tidy
+	Objects int64 // by big collections
+}
+
+// Memory tells what memory is taken, which Used and Resident know by key.
+func (ks *Keyspace) Memory() (m Memory) {
+	for _, sp := range ks.spaces {
+		if sp == nil {
+			continue
+		}
+		s := sp.slab.Stats()
+		m.Held += s.Held
+		m.Idle += s.Held - s.Live
+		m.Objects += sp.objects.bytes
+	}
+	return m
 }
 
 // tombstones remember when keys were last deleted, by a few bits of their
@@ -391,8 +394,8 @@ func (ks *Keyspace) AppearedSince(db int, key []byte, seq uint64) bool {
 func (ks *Keyspace) changedSince(db int, key []byte, seq uint64) (changed, there bool) {
 	hash := ks.Hash(key)
 	if sp := ks.spaces[db]; sp != nil {
-		if e := sp.table.Find(hash, key); e != nil {
-			return e.seq > seq, true
+		if r := sp.slab.Find(hash, key); r != 0 {
+			return r.Seq() > seq, true
 		}
 	}
 	return seq < ks.born || ks.tombs != nil && ks.tombs.seq[hash>>56] > seq, false

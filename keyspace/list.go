@@ -21,10 +21,10 @@ var noList = value.NewList()
 // List is the list at key.
 func (v *View) List(key []byte) (ListView, error) {
 	e, err := v.typed(key, ListKind)
-	if e == nil {
+	if !e.there() {
 		return ListView{noList}, err
 	}
-	return ListView{e.obj.(*value.List)}, nil
+	return ListView{v.ks.open(e).l}, nil
 }
 
 func (l ListView) Len() int { return l.l.Len() }
@@ -51,10 +51,11 @@ type List struct {
 // List is the list at key.
 func (tx *Tx) List(key []byte) (List, error) {
 	e, err := tx.typed(key, ListKind)
-	if e == nil {
+	if !e.there() {
 		return List{ListView{noList}, handle{tx: tx, key: key}}, err
 	}
-	return List{ListView{e.obj.(*value.List)}, handle{tx, key, e}}, nil
+	o := tx.ks.open(e)
+	return List{ListView{o.l}, handle{tx, key, o}}, nil
 }
 
 func push(l *value.List, end End, element []byte) {
@@ -78,7 +79,7 @@ func popMany(l *value.List, end End, count int) {
 // Push puts an element at an end.
 func (l *List) Push(end End, element []byte) {
 	if l.own(ListKind) {
-		l.l = l.e.obj.(*value.List)
+		l.l = l.o.l
 	}
 	push(l.l, end, element)
 	l.tx.emit(opListPush, l.key)
@@ -91,7 +92,7 @@ func (l *List) Pop(end End, count int) {
 	if count == 0 {
 		return
 	}
-	l.tx.change(l.e)
+	l.tx.change(l.o)
 	l.tx.emit(opListPop, l.key)
 	l.tx.effects = append(l.tx.effects, byte(end))
 	l.tx.emitInt(int64(count))
@@ -100,7 +101,7 @@ func (l *List) Pop(end End, count int) {
 
 // SetAt changes the element at i, which is in the list.
 func (l *List) SetAt(i int, element []byte) {
-	l.tx.change(l.e)
+	l.tx.change(l.o)
 	l.tx.emit(opListSet, l.key)
 	l.tx.emitInt(int64(i))
 	l.tx.emitBytes(element)
@@ -110,7 +111,7 @@ func (l *List) SetAt(i int, element []byte) {
 // InsertAt puts an element before the one at i, or at the end if i is Len, in
 // a list that has elements.
 func (l *List) InsertAt(i int, element []byte) {
-	l.tx.change(l.e)
+	l.tx.change(l.o)
 	l.tx.emit(opListInsert, l.key)
 	l.tx.emitInt(int64(i))
 	l.tx.emitBytes(element)
@@ -119,7 +120,7 @@ func (l *List) InsertAt(i int, element []byte) {
 
 // RemoveAt removes the element at i, which is in the list.
 func (l *List) RemoveAt(i int) {
-	l.tx.change(l.e)
+	l.tx.change(l.o)
 	l.tx.emit(opListRemove, l.key)
 	l.tx.emitInt(int64(i))
 	l.l.RemoveAt(i)
@@ -131,7 +132,7 @@ func (l *List) Trim(start, stop int) {
 	if start == 0 && stop == l.Len()-1 {
 		return
 	}
-	l.tx.change(l.e)
+	l.tx.change(l.o)
 	l.tx.emit(opListTrim, l.key)
 	l.tx.emitInt(int64(start))
 	l.tx.emitInt(int64(stop))
@@ -141,11 +142,11 @@ func (l *List) Trim(start, stop int) {
 // Remove removes elements that are equal to the given one: the first count of
 // them, the last -count, or all if count is 0. It returns how many there were.
 func (l *List) Remove(element []byte, count int) (removed int) {
-	if l.e == nil {
+	if l.o == nil {
 		return 0
 	}
 	if removed = l.l.RemoveValue(element, count); removed > 0 {
-		l.tx.change(l.e)
+		l.tx.change(l.o)
 		l.tx.emit(opListErase, l.key)
 		l.tx.emitInt(int64(count))
 		l.tx.emitBytes(element)

@@ -15,10 +15,10 @@ var noSet = value.NewSet(0)
 // Set is the set at key.
 func (v *View) Set(key []byte) (SetView, error) {
 	e, err := v.typed(key, SetKind)
-	if e == nil {
+	if !e.there() {
 		return SetView{noSet}, err
 	}
-	return SetView{e.obj.(*value.Set)}, nil
+	return SetView{v.ks.open(e).s}, nil
 }
 
 func (s SetView) Len() int                                           { return s.s.Len() }
@@ -42,19 +42,20 @@ type Set struct {
 // Set is the set at key.
 func (tx *Tx) Set(key []byte) (Set, error) {
 	e, err := tx.typed(key, SetKind)
-	if e == nil {
+	if !e.there() {
 		return Set{SetView{noSet}, handle{tx: tx, key: key}}, err
 	}
-	return Set{SetView{e.obj.(*value.Set)}, handle{tx, key, e}}, nil
+	o := tx.ks.open(e)
+	return Set{SetView{o.s}, handle{tx, key, o}}, nil
 }
 
 // Add puts a member in and reports whether it is new.
 func (s *Set) Add(member []byte) (added bool) {
-	if s.e != nil && s.s.Has(member) {
+	if s.o != nil && s.s.Has(member) {
 		return false
 	}
 	if s.own(SetKind) {
-		s.s = s.e.obj.(*value.Set)
+		s.s = s.o.s
 	}
 	s.s.Add(member)
 	s.tx.emit(opSetAdd, s.key)
@@ -65,10 +66,10 @@ func (s *Set) Add(member []byte) (added bool) {
 // Del removes a member and reports whether it was there. member may be memory
 // that the set gave out.
 func (s *Set) Del(member []byte) bool {
-	if s.e == nil || !s.s.Has(member) {
+	if s.o == nil || !s.s.Has(member) {
 		return false
 	}
-	s.tx.change(s.e)
+	s.tx.change(s.o)
 	s.tx.emit(opSetDel, s.key)
 	s.tx.emitBytes(member)
 	s.s.Del(member)

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"vecino/value"
+	"vecino/slab"
 )
 
 // A snapshot is the keys of a database, written a few at a time while the
@@ -32,23 +32,23 @@ func (c Cursor) Done() bool { return c.done }
 // dumps gets their values from the tier and calls DumpCold.
 func (ks *Keyspace) Dump(dst []byte, c *Cursor, count int) []byte {
 	ks.wanted = ks.wanted[:0]
-	ks.walk(c, count, func(db int, _ *space, e *entry) {
-		if e.cold != nil {
+	ks.walk(c, count, func(db int, e entry) {
+		if e.cold() {
 			ks.note(db, e)
 			return
 		}
-		dst = e.appendRecord(dst, db)
+		dst = ks.appendRecord(dst, db, e)
 	})
 	return dst
 }
 
 // walk calls fn for about count keys in the order of logical databases and
 // hashes, and moves the cursor on.
-func (ks *Keyspace) walk(c *Cursor, count int, fn func(db int, sp *space, e *entry)) {
+func (ks *Keyspace) walk(c *Cursor, count int, fn func(db int, e entry)) {
 	for count > 0 && !c.done {
 		if sp := ks.spaces[c.db]; sp != nil {
-			c.next = sp.table.ScanFrom(c.next, count, func(e *entry) {
-				fn(c.db, sp, e)
+			c.next = sp.slab.ScanFrom(c.next, count, func(hash uint64, r slab.Rec) {
+				fn(c.db, entry{r, sp, hash})
 				count--
 			})
 			if c.next != 0 {
@@ -61,19 +61,27 @@ func (ks *Keyspace) walk(c *Cursor, count int, fn func(db int, sp *space, e *ent
 	}
 }
 
-func (e *entry) appendRecord(dst []byte, db int) []byte {
-	dst = append(dst, byte(db), e.form())
-	dst = binary.LittleEndian.AppendUint64(dst, e.seq)
-	dst = binary.AppendUvarint(dst, uint64(e.expire))
-	dst = binary.AppendUvarint(dst, uint64(len(e.key)))
-	dst = append(dst, e.key...)
-	if e.kind == String {
-		dst = binary.AppendUvarint(dst, uint64(len(e.str)))
-		return append(dst, e.str...)
+// appendRecord appends the record of a key that isn't cold.
+func (ks *Keyspace) appendRecord(dst []byte, db int, e entry) []byte {
+	e = ks.sync(e)
+	if e.kind() == String {
+		dst = e.appendHead(dst, db, form(String, e.raw()))
+		dst = binary.AppendUvarint(dst, uint64(len(e.Value())))
+		return append(dst, e.Value()...)
 	}
-	dump := e.appendDump(nil)
+	dump := ks.appendDump(nil, e)
+	dst = e.appendHead(dst, db, byte(e.kind()))
 	dst = binary.AppendUvarint(dst, uint64(len(dump)))
 	return append(dst, dump...)
+}
+
+// appendHead appends what comes before a value.
+func (e entry) appendHead(dst []byte, db int, form byte) []byte {
+	dst = append(dst, byte(db), form)
+	dst = binary.LittleEndian.AppendUint64(dst, e.Seq())
+	dst = binary.AppendUvarint(dst, uint64(e.expire()))
+	dst = binary.AppendUvarint(dst, uint64(len(e.Key())))
+	return append(dst, e.Key()...)
 }
 
 // Load reads records into a keyspace. Records must not be cut apart between
@@ -98,22 +106,26 @@ func (ks *Keyspace) Load(records []byte) error {
 		}
 		sp := ks.space(int(db))
 		hash := ks.Hash(key)
-		e := sp.table.Find(hash, key)
-		if e != nil && e.seq >= seq {
+		e := sp.find(hash, key)
+		if e.there() && e.Seq() >= seq {
 			continue
 		}
-		loaded, err := load(ks.seed, kind, dump)
-		if err != nil {
+		var val loaded
+		if err := val.load(ks.seed, kind, dump); err != nil {
 			return fmt.Errorf("load snapshot: %w", err)
 		}
-		if e == nil {
-			e = ks.add(sp, hash, key, loaded.kind, seq)
+		if seq > slab.MaxSeq {
+			r.fail("a number that no write has")
+			break
 		}
-		ks.forget(sp, e)
-		e.take(&loaded)
+		if !e.there() {
+			ks.create(sp, hash, key, &val, seq, at)
+			continue
+		}
+		ks.forget(e)
+		ks.install(&e, &val)
 		e.moved(seq)
-		sp.setExpire(e, at)
-		ks.settle(sp, e)
+		ks.setExpire(&e, at)
 	}
 	if r.err != nil {
 		return fmt.Errorf("load snapshot: %w", r.err)
@@ -121,55 +133,52 @@ func (ks *Keyspace) Load(records []byte) error {
 	return nil
 }
 
-// appendDump appends the value of e alone.
-func (e *entry) appendDump(dst []byte) []byte {
-	switch v := e.obj.(type) {
-	case *value.Hash:
-		return v.AppendDump(dst)
-	case *value.List:
-		return v.AppendDump(dst)
-	case *value.Set:
-		return v.AppendDump(dst)
-	case *value.ZSet:
-		return v.AppendDump(dst)
+// appendDump appends the value of a key that isn't cold.
+func (ks *Keyspace) appendDump(dst []byte, e entry) []byte {
+	e = ks.sync(e)
+	switch {
+	case e.kind() == String:
+		return append(dst, e.Value()...)
+	case e.Has(objectFlag):
+		return e.sp.objects.list[e.number()].appendDump(dst)
 	}
-	return append(dst, e.str...)
+	var s shelf
+	c := s.borrow(e.kind(), ks.seed, e.Value(), nil)
+	return c.appendDump(dst)
 }
 
-// form is the kind of e's value and the flags.
-func (e *entry) form() byte {
-	if e.raw {
-		return byte(e.kind) | rawFlag
+// form is a kind of value and its flags in a byte.
+func form(kind Kind, raw bool) byte {
+	if raw {
+		return byte(kind) | rawFlag
 	}
-	return byte(e.kind)
+	return byte(kind)
 }
 
-// load makes an entry without a key, with the value of that form whose dump
-// appendDump wrote. An empty collection isn't one that can be there.
-func load(seed uint64, form byte, dump []byte) (e entry, err error) {
-	e.kind, e.raw = Kind(form&^rawFlag), form&rawFlag != 0
-	switch e.kind {
+// load makes l the value of that form whose dump appendDump wrote, and which it
+// may go on to use. An empty collection isn't one that can be there.
+func (l *loaded) load(seed uint64, form byte, dump []byte) (err error) {
+	l.kind, l.raw = Kind(form&^rawFlag), form&rawFlag != 0
+	switch l.kind {
 	case String:
-		e.str = append(make([]byte, 0, len(dump)), dump...)
+		l.str = dump
 	case HashKind:
-		e.obj, err = value.LoadHash(seed, dump)
+		l.h = &l.shelf.hash
+		err = l.h.Load(seed, dump, nil)
 	case ListKind:
-		e.obj, err = value.LoadList(dump)
+		l.l = &l.shelf.list
+		err = l.l.Load(dump, nil)
 	case SetKind:
-		e.obj, err = value.LoadSet(seed, dump)
+		l.s = &l.shelf.set
+		err = l.s.Load(seed, dump, nil)
 	case ZSetKind:
-		e.obj, err = value.LoadZSet(seed, dump)
+		l.z = &l.shelf.zset
+		err = l.z.Load(seed, dump, nil)
 	default:
-		err = fmt.Errorf("value of unknown kind %d", e.kind)
+		err = fmt.Errorf("value of unknown kind %d", l.kind)
 	}
-	if err == nil && (e.empty() || e.raw && e.kind != String) {
-		err = fmt.Errorf("value of kind %v that is empty or has the flag of a string", e.kind)
+	if err == nil && l.kind != String && (l.raw || l.collection.len() == 0) {
+		err = fmt.Errorf("value of kind %v that is empty or has the flag of a string", l.kind)
 	}
-	return e, err
-}
-
-// take gives e the value of other, which loses it.
-func (e *entry) take(other *entry) {
-	e.kind, e.raw, e.str, e.obj = other.kind, other.raw, other.str, other.obj
-	other.str, other.obj = nil, nil
+	return err
 }

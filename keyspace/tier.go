@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"vecino/eviction"
+	"vecino/slab"
 )
 
 // The tier holds a record for each key, as of some write; together with the
@@ -91,11 +92,12 @@ func (ks *Keyspace) KeepApart() { ks.tier.apart = true }
 // keys. Cold keys are left out unless they moved on. The record is valid
 // during the call. What fn was given counts as stored.
 func (ks *Keyspace) Sweep(c *Cursor, since uint64, count int, fn func(*Record)) {
-	ks.walk(c, count, func(db int, sp *space, e *entry) {
-		if e.seq <= since && e.stored != apart || e.cold != nil && e.seq == e.cold.base {
+	ks.Tidy(64)
+	ks.walk(c, count, func(db int, e entry) {
+		if e.Seq() <= since && e.stored() != apart || e.cold() && e.Seq() == e.stub().base {
 			return
 		}
-		fn(ks.store(db, ks.Hash(e.key), e))
+		fn(ks.store(db, e))
 	})
 }
 
@@ -106,23 +108,27 @@ func (ks *Keyspace) SweepKey(db int, hash uint64, key []byte, fn func(*Record)) 
 	if sp == nil {
 		return false
 	}
-	e := sp.table.Find(hash, key)
-	if e == nil || e.cold != nil && e.seq == e.cold.base {
+	e := sp.find(hash, key)
+	if !e.there() || e.cold() && e.Seq() == e.stub().base {
 		return false
 	}
-	fn(ks.store(db, hash, e))
+	fn(ks.store(db, e))
 	return true
 }
 
 // store makes the record of a key and marks it as stored.
-func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
+func (ks *Keyspace) store(db int, e entry) *Record {
 	t := &ks.tier
 	r := &t.record
-	*r = Record{DB: db, Hash: hash, Seq: e.seq, Key: e.key}
-	h := head{form: e.form(), seq: e.seq, base: e.seq, access: e.access, deadline: e.expire, size: e.size}
+	seq := e.Seq()
+	*r = Record{DB: db, Hash: e.hash, Seq: seq, Key: e.Key()}
+	h := head{
+		form: form(e.kind(), e.raw()), seq: seq, base: seq, access: e.access(), deadline: e.expire(), size: int(e.size()),
+	}
 	state := held
-	if s := e.cold; s != nil {
-		h.base, h.lenient, h.pending = s.base, s.lenient, s.pending
+	if e.cold() {
+		p := e.pending()
+		h.base, h.lenient, h.pending = e.stub().base, p.lenient, p.ops
 		r.KeepBody, state = true, behind
 	} else {
 		const keep = 1 << 20
@@ -130,9 +136,9 @@ func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
 			t.body = nil
 		}
 		t.body = append(t.body[:0], tierVersion)
-		t.body = binary.AppendUvarint(t.body, e.seq)
+		t.body = binary.AppendUvarint(t.body, seq)
 		from := len(t.body)
-		t.body = e.appendDump(t.body)
+		t.body = ks.appendDump(t.body, e)
 		if dump := t.body[from:]; len(dump) <= MaxInline && !t.apart {
 			h.inline, h.value = true, dump
 			state = inlined
@@ -145,13 +151,13 @@ func (ks *Keyspace) store(db int, hash uint64, e *entry) *Record {
 	if t.graves.flushed[db] {
 		state = behind // the next session flushes before it puts this again
 	}
-	if (e.stored == apart || e.stored == joining) && state == held {
+	if was := e.stored(); (was == apart || was == joining) && state == held {
 		// Going by its seq, it would seem to be stored like this already.
-		t.joined = append(t.joined, ColdKey{db, hash, append([]byte(nil), e.key...), e.seq})
+		t.joined = append(t.joined, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), seq})
 		state = joining
 	}
-	e.stored = state
-	t.graves.fill(db, hash, e.key)
+	e.store(state)
+	t.graves.fill(db, e.hash, e.Key())
 	return r
 }
 
@@ -280,51 +286,60 @@ func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("load a key of the tier: %w", err)
 	}
-	var loaded entry
+	var val loaded
 	if h.inline {
-		if loaded, err = load(ks.seed, h.form, h.value); err != nil {
-			return fmt.Errorf("load a key of the tier: %w", err)
-		}
-	} else if loaded, err = coldForm(h.form); err != nil {
+		err = val.load(ks.seed, h.form, h.value)
+	} else {
+		val.kind, val.raw, err = coldForm(h.form)
+	}
+	if err == nil && h.seq > slab.MaxSeq {
+		err = fmt.Errorf("%w: the number %d, which no write has", errHead, h.seq)
+	}
+	if err != nil {
 		return fmt.Errorf("load a key of the tier: %w", err)
 	}
 	sp, hash := ks.space(db), ks.Hash(key)
-	e := sp.table.Find(hash, key)
-	if e != nil {
-		if e.seq >= h.seq {
+	e := sp.find(hash, key)
+	fresh := !e.there()
+	switch {
+	case !fresh:
+		if e.Seq() >= h.seq {
 			return nil
 		}
-		ks.forget(sp, e)
-		e.str, e.obj = nil, nil
-	} else {
-		e = ks.add(sp, hash, key, loaded.kind, h.seq)
+		ks.forget(e)
+	case h.inline:
+		e = ks.create(sp, hash, key, &val, h.seq, h.deadline)
+	default:
+		e = ks.add(sp, hash, key, make([]byte, stubSize), val.kind, h.seq, h.deadline)
 	}
-	e.take(&loaded)
-	e.seq, e.access = h.seq, h.access
-	sp.setExpire(e, h.deadline)
+	e.SetSeq(h.seq)
+	e.SetClock(uint32(h.access))
 	if h.inline {
-		e.stored = inlined
-		ks.settle(sp, e)
-		return nil
+		if !fresh {
+			ks.install(&e, &val)
+		}
+		e.store(inlined)
+	} else {
+		ks.dropObject(e)
+		e.SetKind(uint8(val.kind))
+		e.setRaw(val.raw)
+		ks.chill(&e, int64(h.size), h.base)
+		if len(h.pending) > 0 {
+			ks.await(e, h.pending, h.lenient)
+		}
+		e.store(held)
 	}
-	e.stored = held
-	size := max(h.size, e.bare())
-	ks.charge(sp, account{used: int64(size - e.size)})
-	e.size = size
-	ks.chill(sp, e, &stub{
-		base: h.base, away: int64(size - e.bare()),
-		pending: append([]byte(nil), h.pending...), lenient: h.lenient,
-	})
+	ks.setExpire(&e, h.deadline)
 	return nil
 }
 
-// coldForm is an entry of a form, without a value.
-func coldForm(form byte) (e entry, err error) {
-	e.kind, e.raw = Kind(form&^rawFlag), form&rawFlag != 0
-	if e.kind == None || e.kind > ZSetKind || e.raw && e.kind != String {
-		return e, fmt.Errorf("%w: form %#x", errHead, form)
+// coldForm is a form without a value.
+func coldForm(form byte) (kind Kind, raw bool, err error) {
+	kind, raw = Kind(form&^rawFlag), form&rawFlag != 0
+	if kind == None || kind > ZSetKind || raw && kind != String {
+		return kind, raw, fmt.Errorf("%w: form %#x", errHead, form)
 	}
-	return e, nil
+	return kind, raw, nil
 }
 
 // DumpCold appends the record of a key that Dump left out, with the value that
@@ -337,12 +352,12 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, head, body []byte) (_ []byte
 	if sp == nil {
 		return dst, true, nil
 	}
-	e := sp.table.Find(k.Hash, k.Key)
+	e := sp.find(k.Hash, k.Key)
 	switch {
-	case e == nil:
+	case !e.there():
 		return dst, true, nil
-	case e.cold == nil:
-		return e.appendRecord(dst, k.DB), true, nil
+	case !e.cold():
+		return ks.appendRecord(dst, k.DB, e), true, nil
 	}
 	warm, fits, err := ks.thaw(e, head, body)
 	if err != nil {
@@ -351,7 +366,10 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, head, body []byte) (_ []byte
 	if !fits {
 		return dst, false, nil
 	}
-	return warm.appendRecord(dst, k.DB), true, nil
+	val := warm.appendDump(nil)
+	dst = e.appendHead(dst, k.DB, warm.form())
+	dst = binary.AppendUvarint(dst, uint64(len(val)))
+	return append(dst, val...), true, nil
 }
 
 // Graves are the keys that the tier may hold and that are no more.
@@ -438,8 +456,8 @@ func (ks *Keyspace) TakeGraves() Graves {
 func (ks *Keyspace) join(state storedState) {
 	for _, k := range ks.tier.joined {
 		if sp := ks.spaces[k.DB]; sp != nil {
-			if e := sp.table.Find(k.Hash, k.Key); e != nil && e.seq == k.Seq && e.stored == joining {
-				e.stored = state
+			if e := sp.find(k.Hash, k.Key); e.there() && e.Seq() == k.Seq && e.stored() == joining {
+				e.store(state)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ type Tx struct {
 	effects  []byte
 	recorded int  // the logical database that the effects are about so far
 	lastKey  span // of the last op in effects
-	touched  []*entry
+	touched  []*opened
 	woken    []Woken
 	waking   bool
 	forgiven []string
@@ -36,6 +36,8 @@ type Woken struct {
 func (ks *Keyspace) Begin(db int, now int64, seq uint64, rng value.Rand, waking bool) *Tx {
 	tx := &ks.tx
 	ks.begin(now)
+	ks.tidySome(db)
+	ks.running = true
 	ks.inTx = false
 	tx.View = View{ks: ks, db: db, now: now, rng: rng}
 	tx.seq = seq
@@ -58,22 +60,23 @@ func (tx *Tx) Select(db int) {
 // EndCommand ends one of the commands of the transaction: collections that it
 // left empty are deleted and the memory that values take is counted.
 func (tx *Tx) EndCommand() {
-	for _, e := range tx.touched {
-		e.dirty = false
-		if e.dead {
+	ks := tx.ks
+	for _, o := range tx.touched {
+		if o.gone {
 			continue
 		}
-		if e.empty() {
-			tx.remove(e, byCommand)
+		if o.len() == 0 {
+			tx.remove(o.e, byCommand)
 			continue
 		}
-		tx.ks.settle(tx.ks.spaces[tx.db], e)
-		if tx.waking && e.cold == nil && (e.kind == ListKind || e.kind == ZSetKind) {
-			tx.woken = append(tx.woken, Woken{tx.db, string(e.key)})
+		ks.putBack(o)
+		if kind := o.e.kind(); tx.waking && (kind == ListKind || kind == ZSetKind) {
+			tx.woken = append(tx.woken, Woken{tx.db, string(o.e.Key())})
 		}
 	}
 	clear(tx.touched)
 	tx.touched = tx.touched[:0]
+	ks.shutAll()
 }
 
 // End ends the transaction and returns its effects, empty if it changed
@@ -81,7 +84,7 @@ func (tx *Tx) EndCommand() {
 // until the next Begin.
 func (tx *Tx) End() (effects []byte, woken []Woken) {
 	tx.EndCommand()
-	tx.ks.inTx = false
+	tx.ks.inTx, tx.ks.running = false, false
 	const keep = 1 << 20 // what one huge transaction grew is not kept for ever
 	effects = tx.effects
 	if cap(tx.effects) > keep {
@@ -93,49 +96,35 @@ func (tx *Tx) End() (effects []byte, woken []Woken) {
 // Changed reports whether anything was changed so far.
 func (tx *Tx) Changed() bool { return len(tx.effects) > 0 }
 
-func (e *entry) empty() bool {
-	switch v := e.obj.(type) {
-	case *value.Hash:
-		return v.Len() == 0
-	case *value.List:
-		return v.Len() == 0
-	case *value.Set:
-		return v.Len() == 0
-	case *value.ZSet:
-		return v.Len() == 0
-	}
-	return false
-}
-
 // find looks a key up that may be changed. One whose deadline has passed is
 // deleted first, which is an effect of its own.
-func (tx *Tx) find(key []byte) *entry {
+func (tx *Tx) find(key []byte) entry {
 	sp := tx.ks.spaces[tx.db]
 	if sp == nil {
-		return nil
+		return entry{}
 	}
-	e := sp.table.Find(tx.ks.Hash(key), key)
-	if e != nil && e.expired(tx.now) {
+	e := sp.find(tx.ks.Hash(key), key)
+	if e.there() && e.expired(tx.now) {
 		tx.ks.Stats.Expired++
 		tx.remove(e, byExpiry)
-		return nil
+		return entry{}
 	}
 	return e
 }
 
-func (tx *Tx) typed(key []byte, kind Kind) (*entry, error) {
+func (tx *Tx) typed(key []byte, kind Kind) (entry, error) {
 	e := tx.find(key)
-	if e != nil && e.kind != kind {
+	if !e.there() {
+		return entry{}, nil
+	}
+	if e.kind() != kind {
 		if slices.Contains(tx.forgiven, string(key)) {
-			return nil, nil
+			return entry{}, nil
 		}
-		return nil, ErrWrongType
+		return entry{}, ErrWrongType
 	}
-	if e == nil {
-		return nil, nil
-	}
-	if e.cold != nil {
-		return nil, tx.ks.want(tx.db, e)
+	if e.cold() {
+		return entry{}, tx.ks.want(tx.db, e)
 	}
 	tx.used(e)
 	return e, nil
@@ -146,42 +135,47 @@ func (tx *Tx) typed(key []byte, kind Kind) (*entry, error) {
 // not fail because one of them has become something else.
 func (tx *Tx) Forgive(keys []string) { tx.forgiven = keys }
 
-// change says that e is about to be changed by this transaction.
-func (tx *Tx) change(e *entry) {
-	tx.ks.inTx = true
-	e.moved(tx.seq)
-	if !e.dirty {
-		e.dirty = true
-		tx.touched = append(tx.touched, e)
+// change says that an open collection is about to be changed by this
+// transaction.
+func (tx *Tx) change(o *opened) {
+	tx.moved(o.e)
+	if !o.dirty {
+		o.dirty = true
+		tx.touched = append(tx.touched, o)
 	}
 }
 
+// moved says that a key is changed by this transaction.
+func (tx *Tx) moved(e entry) {
+	tx.ks.inTx = true
+	e.moved(tx.seq)
+}
+
 // remove takes a key away and records that.
-func (tx *Tx) remove(e *entry, why reason) {
-	tx.emit(opDel, e.key)
+func (tx *Tx) remove(e entry, why reason) {
+	tx.emit(opDel, e.Key())
 	tx.effects = append(tx.effects, byte(why))
-	sp := tx.ks.spaces[tx.db]
-	hash := tx.ks.Hash(e.key)
 	if why != byExpiry {
-		tx.ks.bury(hash, tx.seq)
+		tx.ks.bury(e.hash, tx.seq)
 	}
 	if why == byCommand {
 		tx.ks.inTx = true
 	}
-	tx.ks.drop(tx.db, sp, hash, e)
+	tx.ks.drop(tx.db, e)
 }
 
-// make puts a new key in the table.
-func (tx *Tx) make(key []byte, kind Kind) *entry {
-	e := tx.ks.add(tx.ks.space(tx.db), tx.ks.Hash(key), key, kind, tx.seq)
-	tx.change(e)
-	return e
+// make makes a collection.
+func (tx *Tx) make(key []byte, kind Kind) *opened {
+	e := tx.ks.add(tx.ks.space(tx.db), tx.ks.Hash(key), key, nil, kind, tx.seq, 0)
+	o := tx.ks.open(e)
+	tx.change(o)
+	return o
 }
 
 // Delete removes a key and reports whether it was there.
 func (tx *Tx) Delete(key []byte) bool {
 	e := tx.find(key)
-	if e == nil {
+	if !e.there() {
 		return false
 	}
 	tx.remove(e, byCommand)
@@ -194,34 +188,40 @@ const KeepDeadline = -1
 // SetString makes key a string with that value and deadline (0 for none),
 // whatever it was before. The value is copied.
 func (tx *Tx) SetString(key, val []byte, deadline int64) {
-	e := tx.find(key)
-	sp := tx.ks.space(tx.db)
-	if e == nil {
-		e = tx.make(key, String)
+	ks, e := tx.ks, tx.find(key)
+	if !e.there() {
+		deadline = max(deadline, 0)
+		sp := ks.space(tx.db)
+		e = ks.add(sp, ks.Hash(key), key, val, String, tx.seq, deadline)
+		tx.ks.inTx = true
+		if len(val) > ks.large.from-len(key) {
+			ks.noteLarge(e)
+		}
 	} else {
-		tx.ks.forget(sp, e)
-		e.kind, e.obj = String, nil
+		if e.Flags()&^storedFlags != 0 || e.kind() != String {
+			ks.shut(e)
+			ks.forget(e)
+			ks.dropObject(e)
+			e.SetKind(uint8(String))
+			e.setRaw(false)
+		}
 		tx.used(e)
-		tx.change(e)
-	}
-	e.raw = false
-	e.str = setBytes(e.str, val)
-	if deadline == KeepDeadline {
-		deadline = e.expire
-	} else if deadline != e.expire {
-		sp.setExpire(e, deadline)
+		tx.moved(e)
+		rec, before := e.Rec, e.bare()
+		ks.set(&e, val, len(val))
+		if after := e.bare(); e.Rec != rec || after != before {
+			ks.charge(e.sp, account{used: after - before})
+			ks.noteLarge(e)
+		}
+		if deadline == KeepDeadline {
+			deadline = e.expire()
+		} else {
+			ks.setExpire(&e, deadline)
+		}
 	}
 	tx.emit(opStrSet, key)
 	tx.emitInt(deadline)
 	tx.emitBytes(val)
-}
-
-// setBytes copies val to buf, reusing its memory if that fits well.
-func setBytes(buf, val []byte) []byte {
-	if c := cap(buf); c < len(val) || c > 2*len(val)+16 {
-		buf = make([]byte, 0, len(val))
-	}
-	return append(buf[:0], val...)
 }
 
 // MaxString is how long a string may become.
@@ -236,35 +236,32 @@ func (tx *Tx) PatchString(key []byte, offset int, part []byte) (length int, err 
 	if err != nil {
 		return 0, err
 	}
-	if e == nil {
-		e = tx.make(key, String)
-	} else {
-		tx.change(e)
+	if !e.there() {
+		e = tx.ks.add(tx.ks.space(tx.db), tx.ks.Hash(key), key, nil, String, tx.seq, 0)
 	}
-	e.patch(offset, part)
+	tx.moved(e)
+	tx.ks.patch(&e, offset, part)
 	tx.emit(opStrPatch, key)
 	tx.emitInt(int64(offset))
 	tx.emitBytes(part)
-	return len(e.str), nil
+	return len(e.Value()), nil
 }
 
-func (e *entry) patch(offset int, part []byte) {
-	length, end := len(e.str), offset+len(part)
-	switch {
-	case end > cap(e.str):
+// patch writes part of a string, which isn't cold.
+func (ks *Keyspace) patch(e *entry, offset int, part []byte) {
+	before := e.bare()
+	length, end := len(e.Value()), offset+len(part)
+	if end > length {
 		room := end
-		if length > 0 {
+		if length > 0 && end > e.Room() {
 			room = end + min(end, 1<<20) // as Redis: twice, then a MiB more
 		}
-		grown := make([]byte, end, room)
-		copy(grown, e.str)
-		e.str = grown
-	case end > length:
-		e.str = e.str[:end]
-		clear(e.str[length:max(length, offset)]) // what it was when it was longer
+		e.Rec = must(e.sp.slab.Resize(e.hash, e.Rec, end, room))
 	}
-	copy(e.str[offset:], part)
-	e.raw = true
+	copy(e.Value()[offset:], part)
+	e.setRaw(true)
+	ks.charge(e.sp, account{used: e.bare() - before})
+	ks.noteLarge(*e)
 }
 
 // SetDeadline gives an existing key a deadline in milliseconds since 1970, or
@@ -272,7 +269,7 @@ func (e *entry) patch(offset int, part []byte) {
 // has passed deletes the key.
 func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 	e := tx.find(key)
-	if e == nil {
+	if !e.there() {
 		return false
 	}
 	if at != 0 && at <= tx.now {
@@ -280,11 +277,11 @@ func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 		return true
 	}
 	tx.used(e)
-	if e.expire == at {
+	if e.expire() == at {
 		return true
 	}
-	tx.change(e)
-	tx.ks.space(tx.db).setExpire(e, at)
+	tx.moved(e)
+	tx.ks.setExpire(&e, at)
 	tx.emit(opExpire, key)
 	tx.emitInt(at)
 	return true
@@ -294,18 +291,18 @@ func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 // before. It reports whether there was a value. The error is ErrCold.
 func (tx *Tx) Rename(from, to []byte) (bool, error) {
 	e := tx.find(from)
-	if e == nil {
+	if !e.there() {
 		return false, nil
 	}
 	tx.used(e)
 	if string(from) == string(to) {
 		return true, nil
 	}
-	if e.cold != nil {
+	if e.cold() {
 		return false, tx.ks.want(tx.db, e)
 	}
-	tx.put(tx.db, to, e, false)
-	tx.remove(e, byCommand)
+	tx.put(tx.db, to, from, true)
+	tx.remove(tx.find(from), byCommand)
 	return true, nil
 }
 
@@ -314,47 +311,49 @@ func (tx *Tx) Rename(from, to []byte) (bool, error) {
 // is ErrCold.
 func (tx *Tx) Copy(from []byte, db int, to []byte) (bool, error) {
 	e := tx.find(from)
-	if e == nil {
+	if !e.there() {
 		return false, nil
 	}
-	if e.cold != nil {
+	if e.cold() {
 		return false, tx.ks.want(tx.db, e)
 	}
 	tx.used(e)
-	tx.put(db, to, e, true)
+	tx.put(db, to, from, false)
 	return true, nil
 }
 
-// put gives a key the value of src: a copy of it or, when src is about to
-// be removed, the value itself.
-func (tx *Tx) put(db int, key []byte, src *entry, copied bool) {
-	home := tx.db
-	tx.EndCommand() // touched entries belong to one logical database
+// put gives a key the value of another: a copy of it or, when that is about to
+// be removed, perhaps the value itself.
+func (tx *Tx) put(db int, key, from []byte, leaves bool) {
+	home, ks := tx.db, tx.ks
+	tx.EndCommand() // what is open belongs to one logical database
+	src := tx.find(from)
+	dump, deadline := ks.appendDump(nil, src), src.expire()
+	var val loaded
+	if leaves && src.Has(objectFlag) {
+		val.kind, val.collection = src.kind(), src.sp.objects.list[src.number()].collection
+		ks.dropObject(src)
+	} else if err := val.load(ks.seed, form(src.kind(), src.raw()), dump); err != nil {
+		panic("keyspace: a value can't read its own dump: " + err.Error())
+	}
 	tx.db = db
-	defer func() { tx.EndCommand(); tx.db = home }()
-
+	defer func() { tx.db = home }()
 	e := tx.find(key)
-	if e == nil {
-		e = tx.make(key, src.kind)
+	if !e.there() {
+		e = ks.create(ks.space(db), ks.Hash(key), key, &val, tx.seq, deadline)
+		ks.inTx = true
 	} else {
-		tx.ks.forget(tx.ks.spaces[db], e)
-		tx.change(e)
+		ks.forget(e)
+		tx.moved(e)
+		ks.install(&e, &val)
+		ks.setExpire(&e, deadline)
 	}
-	dump := src.appendDump(nil)
-	deadline := src.expire
-	if copied {
-		loaded, err := load(tx.ks.seed, src.form(), dump)
-		if err != nil {
-			panic("keyspace: a value can't read its own dump: " + err.Error())
-		}
-		e.take(&loaded)
-	} else {
-		e.take(src)
+	if tx.waking && (val.kind == ListKind || val.kind == ZSetKind) {
+		tx.woken = append(tx.woken, Woken{db, string(key)})
 	}
-	tx.ks.space(db).setExpire(e, deadline)
 	tx.emit(opRestore, key)
 	tx.emitInt(deadline)
-	tx.effects = append(tx.effects, e.form())
+	tx.effects = append(tx.effects, val.form())
 	tx.emitBytes(dump)
 }
 
@@ -379,12 +378,13 @@ func (tx *Tx) FlushAll() {
 // flush lets go all keys at once. None is looked at, however many there are.
 func (ks *Keyspace) flush(db int, seq uint64) {
 	sp := ks.spaces[db]
-	if sp == nil || sp.table.Len() == 0 {
+	if sp == nil || sp.slab.Len() == 0 {
 		return
 	}
 	ks.account.add(sp.account, -1)
 	ks.flushed[db] = flushed{seq: seq, made: max(sp.made, ks.flushed[db].made)}
 	ks.tier.graves.flush(db)
+	sp.slab.Close()
 	ks.spaces[db] = nil
 }
 
@@ -397,9 +397,13 @@ func (tx *Tx) Expire(most int) (deleted int) {
 			continue
 		}
 		tx.db = db
-		for len(sp.expiry) > 0 && sp.expiry[0].expired(tx.now) && deleted < most {
+		for deleted < most {
+			r, at := sp.slab.Next()
+			if r == 0 || at >= tx.now {
+				break
+			}
 			tx.ks.Stats.Expired++
-			tx.remove(sp.expiry[0], byExpiry)
+			tx.remove(sp.at(r), byExpiry)
 			deleted++
 		}
 	}

@@ -3,6 +3,7 @@ package keyspace
 import (
 	"strconv"
 
+	"vecino/slab"
 	"vecino/value"
 )
 
@@ -21,6 +22,9 @@ type View struct {
 // View opens a view of a logical database at the time now, in milliseconds
 // since 1970.
 func (ks *Keyspace) View(db int, now int64, rng value.Rand) View {
+	if ks.running {
+		ks.tx.EndCommand() // it may look at what the transaction has open
+	}
 	ks.begin(now)
 	return View{ks: ks, db: db, now: now, rng: rng}
 }
@@ -37,22 +41,22 @@ func (v *View) Rand() value.Rand { return v.rng }
 // Keyspace leads to what is not about one logical database.
 func (v *View) Keyspace() *Keyspace { return v.ks }
 
-func (v *View) find(key []byte) *entry {
+func (v *View) find(key []byte) entry {
 	sp := v.ks.spaces[v.db]
 	if sp == nil {
-		return nil
+		return entry{}
 	}
-	e := sp.table.Find(v.ks.Hash(key), key)
-	if e == nil || e.expired(v.now) {
-		return nil
+	e := sp.find(v.ks.Hash(key), key)
+	if !e.there() || e.expired(v.now) {
+		return entry{}
 	}
 	return e
 }
 
 // lookup is find for commands whose lookups count as hits and misses.
-func (v *View) lookup(key []byte) *entry {
+func (v *View) lookup(key []byte) entry {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		v.ks.Stats.Misses++
 	} else {
 		v.ks.Stats.Hits++
@@ -61,70 +65,70 @@ func (v *View) lookup(key []byte) *entry {
 }
 
 // typed looks a key up that must hold kind, if it is there.
-func (v *View) typed(key []byte, kind Kind) (*entry, error) {
+func (v *View) typed(key []byte, kind Kind) (entry, error) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		v.ks.Stats.Misses++
-		return nil, nil
+		return entry{}, nil
 	}
-	if e.cold != nil && e.kind == kind {
-		return nil, v.ks.want(v.db, e) // it counts when it is looked up again
+	if e.cold() && e.kind() == kind {
+		return entry{}, v.ks.want(v.db, e) // it counts when it is looked up again
 	}
 	v.ks.Stats.Hits++
 	v.used(e)
-	if e.kind != kind {
-		return nil, ErrWrongType
+	if e.kind() != kind {
+		return entry{}, ErrWrongType
 	}
 	return e, nil
 }
 
 // used says that a command uses a key.
-func (v *View) used(e *entry) {
+func (v *View) used(e entry) {
 	if !v.ks.evict.policy.LFU() {
-		e.access = v.ks.clock
+		e.SetClock(uint32(v.ks.clock))
 	} else if v.rng != nil {
-		e.access = v.ks.stamp(e).Used(v.ks.clock, v.rng.Uint64())
+		e.SetClock(uint32(v.ks.stamp(e.Rec).Used(v.ks.clock, v.rng.Uint64())))
 	}
 }
 
 // Touch says that a key is used, and reports whether it is there.
 func (v *View) Touch(key []byte) bool {
 	e := v.lookup(key)
-	if e != nil {
+	if e.there() {
 		v.used(e)
 	}
-	return e != nil
+	return e.there()
 }
 
 // Idle is for how many milliseconds a key wasn't used.
 func (v *View) Idle(key []byte) (ms int64, found bool) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		return 0, false
 	}
 	if v.ks.evict.policy.LFU() {
-		return e.access.IdleLFU(v.ks.clock), true
+		return e.access().IdleLFU(v.ks.clock), true
 	}
-	return e.access.Idle(v.ks.clock), true
+	return e.access().Idle(v.ks.clock), true
 }
 
 // Freq is the logarithmic count of a key's uses. It means something under an
 // LFU policy.
 func (v *View) Freq(key []byte) (count int, found bool) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		return 0, false
 	}
-	return v.ks.stamp(e).Count(v.ks.clock), true
+	return v.ks.stamp(e.Rec).Count(v.ks.clock), true
 }
 
 // Exists reports whether the key is there.
-func (v *View) Exists(key []byte) bool { return v.lookup(key) != nil }
+func (v *View) Exists(key []byte) bool { return v.lookup(key).there() }
 
 // Kind is the type of a key's value, None if there is no such key.
 func (v *View) Kind(key []byte) Kind {
-	if e := v.find(key); e != nil {
-		return e.kind
+	if e := v.find(key); e.there() {
+		return e.kind()
 	}
 	return None
 }
@@ -133,10 +137,10 @@ func (v *View) Kind(key []byte) Kind {
 // found is false if there is no such key.
 func (v *View) Deadline(key []byte) (at int64, found bool) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		return 0, false
 	}
-	return e.expire, true
+	return e.expire(), true
 }
 
 // Len is the number of keys, as DBSIZE counts them.
@@ -145,42 +149,35 @@ func (v *View) Len() int { return v.ks.Len(v.db) }
 // String is the value of a string. found is false if there is no such key.
 func (v *View) String(key []byte) (s []byte, found bool, err error) {
 	e, err := v.typed(key, String)
-	if e == nil {
+	if !e.there() {
 		return nil, false, err
 	}
-	return e.str, true, nil
+	return e.Value(), true, nil
 }
 
 // Encoding is how the value of a key is kept, in the words of OBJECT
 // ENCODING; empty if there is no such key. The error is ErrCold.
 func (v *View) Encoding(key []byte) (string, error) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		return "", nil
 	}
-	if e.cold != nil {
+	if e.cold() {
 		return "", v.ks.want(v.db, e)
 	}
-	return e.encoding(), nil
+	return v.ks.encoding(e), nil
 }
 
-func (e *entry) encoding() string {
-	switch o := e.obj.(type) {
-	case *value.Hash:
-		return o.Encoding()
-	case *value.List:
-		return o.Encoding()
-	case *value.Set:
-		return o.Encoding()
-	case *value.ZSet:
-		return o.Encoding()
+func (ks *Keyspace) encoding(e entry) string {
+	if e.kind() != String {
+		return ks.open(e).encoding()
 	}
-	switch {
-	case e.raw:
+	switch s := e.Value(); {
+	case e.raw():
 		return "raw"
-	case isInt(e.str):
+	case isInt(s):
 		return "int"
-	case len(e.str) <= 44: // OBJ_ENCODING_EMBSTR_SIZE_LIMIT of Redis
+	case len(s) <= 44: // OBJ_ENCODING_EMBSTR_SIZE_LIMIT of Redis
 		return "embstr"
 	}
 	return "raw"
@@ -203,13 +200,10 @@ func isInt(s []byte) bool {
 // memory.
 func (v *View) Size(key []byte) (bytes int, found bool) {
 	e := v.find(key)
-	if e == nil {
+	if !e.there() {
 		return 0, false
 	}
-	if e.cold != nil {
-		return e.size, true
-	}
-	return e.measure(), true
+	return int(v.ks.sync(e).size()), true
 }
 
 // Random is a key chosen at random, nil if there is none. Redis's RANDOMKEY
@@ -220,12 +214,12 @@ func (v *View) Random() []byte {
 		return nil
 	}
 	for range 100 {
-		e := sp.table.Random(v.rng)
-		if e == nil {
+		r := sp.slab.Random(v.rng)
+		if r == 0 {
 			return nil
 		}
-		if !e.expired(v.now) {
-			return e.key
+		if !expired(r, v.now) {
+			return r.Key()
 		}
 	}
 	return nil
@@ -240,9 +234,9 @@ func (v *View) Scan(cursor uint64, count int, fn func(key []byte, kind Kind)) (n
 	if sp == nil {
 		return 0
 	}
-	return sp.table.ScanFrom(cursor, count, func(e *entry) {
-		if !e.expired(v.now) {
-			fn(e.key, e.kind)
+	return sp.slab.ScanFrom(cursor, count, func(_ uint64, r slab.Rec) {
+		if !expired(r, v.now) {
+			fn(r.Key(), Kind(r.Kind()))
 		}
 	})
 }
@@ -253,7 +247,7 @@ func (v *View) Range(fn func(key []byte, kind Kind) bool) {
 	if sp == nil {
 		return
 	}
-	sp.table.Range(func(e *entry) bool {
-		return e.expired(v.now) || fn(e.key, e.kind)
+	sp.slab.Range(func(r slab.Rec) bool {
+		return expired(r, v.now) || fn(r.Key(), Kind(r.Kind()))
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"vecino/eviction"
+	"vecino/slab"
 	"vecino/value"
 )
 
@@ -620,30 +621,57 @@ func checkAccounts(t *testing.T, ks *Keyspace) {
 		}
 		deadlines := 0
 		var sum account
-		sp.table.Range(func(e *entry) bool {
-			if e.cold == nil && e.size != e.measure() || e.dirty || e.dead {
-				t.Fatalf("key %q counts for %d, is %d, dirty %v, dead %v", e.key, e.size, e.measure(), e.dirty, e.dead)
+		objects := map[uint32]bool{}
+		waiting := 0
+		var bytes int64
+		sp.slab.Range(func(r slab.Rec) bool {
+			e := sp.at(r)
+			if e.Has(openFlag) {
+				t.Fatalf("key %q is in use", e.Key())
 			}
-			sum.used += int64(e.size)
-			if s := e.cold; s != nil {
+			sum.used += e.size()
+			switch {
+			case e.cold():
+				s, p := e.stub(), e.pending()
 				sum.away += s.away
-				sum.pending += int64(len(s.pending))
+				sum.pending += int64(len(p.ops))
 				sum.coldKeys++
-				if e.str != nil || e.obj != nil || e.seq < s.base || s.away != int64(e.size-e.bare()) || e.stored == unstored {
-					t.Fatalf("key %q is cold and %+v, %+v", e.key, e, s)
+				if e.Has(objectFlag) || e.Seq() < s.base || e.stored() == unstored || len(e.Value()) != stubSize {
+					t.Fatalf("key %q is cold and %+v", e.Key(), s)
 				}
+				if e.Has(pendingFlag) {
+					waiting++
+				}
+			case e.Has(objectFlag):
+				if objects[e.number()] {
+					t.Fatalf("key %q has the object of another", e.Key())
+				}
+				objects[e.number()] = true
+				o := sp.objects.list[e.number()]
+				if bytes += o.size; o.size != o.collection.size() {
+					t.Fatalf("key %q has an object of %d bytes and says %d", e.Key(), o.collection.size(), o.size)
+				}
+			case e.kind() == String:
+			default:
+				if o := ks.open(e); o.len() == 0 {
+					t.Fatalf("key %q is an empty %v", e.Key(), e.kind())
+				}
+				ks.desk.clear()
 			}
-			if e.expire != 0 {
+			if at := e.expire(); at != 0 {
 				deadlines++
-				if sp.expiry[e.heap] != e {
-					t.Fatalf("key %q is not where it says in the heap", e.key)
-				}
-				if next == 0 || e.expire < next {
-					next = e.expire
+				if next == 0 || at < next {
+					next = at
 				}
 			}
 			return true
 		})
+		if n := len(sp.objects.list) - len(sp.objects.free); n != len(objects) || bytes != sp.objects.bytes {
+			t.Fatalf("database %d has %d objects of %d bytes, and says %d of %d", db, len(objects), bytes, n, sp.objects.bytes)
+		}
+		if waiting != len(sp.pending) {
+			t.Fatalf("database %d has %d keys that wait for their values, and says %d", db, waiting, len(sp.pending))
+		}
 		if sum != sp.account {
 			t.Fatalf("database %d has %+v and says %+v", db, sum, sp.account)
 		}

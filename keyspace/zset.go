@@ -15,10 +15,10 @@ var noZSet = value.NewZSet(0)
 // ZSet is the sorted set at key.
 func (v *View) ZSet(key []byte) (ZSetView, error) {
 	e, err := v.typed(key, ZSetKind)
-	if e == nil {
+	if !e.there() {
 		return ZSetView{noZSet}, err
 	}
-	return ZSetView{e.obj.(*value.ZSet)}, nil
+	return ZSetView{v.ks.open(e).z}, nil
 }
 
 func (z ZSetView) Len() int                            { return z.z.Len() }
@@ -68,10 +68,11 @@ type ZSet struct {
 // ZSet is the sorted set at key.
 func (tx *Tx) ZSet(key []byte) (ZSet, error) {
 	e, err := tx.typed(key, ZSetKind)
-	if e == nil {
+	if !e.there() {
 		return ZSet{ZSetView{noZSet}, handle{tx: tx, key: key}}, err
 	}
-	return ZSet{ZSetView{e.obj.(*value.ZSet)}, handle{tx, key, e}}, nil
+	o := tx.ks.open(e)
+	return ZSet{ZSetView{o.z}, handle{tx, key, o}}, nil
 }
 
 // Set gives member a score, which is a number, and reports whether the member
@@ -79,13 +80,13 @@ func (tx *Tx) ZSet(key []byte) (ZSet, error) {
 // -0 is kept as 0.
 func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 	score += 0
-	if z.e == nil || z.e.dead {
+	if z.o == nil || z.o.gone {
 		z.own(ZSetKind)
-		z.z = z.e.obj.(*value.ZSet)
+		z.z = z.o.z
 	}
 	added, changed = z.z.Set(member, score)
 	if changed {
-		z.tx.change(z.e)
+		z.tx.change(z.o)
 		z.tx.emit(opZSetSet, z.key)
 		z.tx.emitScore(score)
 		z.tx.emitBytes(member)
@@ -96,10 +97,10 @@ func (z *ZSet) Set(member []byte, score float64) (added, changed bool) {
 // Del removes a member and reports whether it was there. member is not memory
 // that the set gave out.
 func (z *ZSet) Del(member []byte) bool {
-	if z.e == nil || !z.z.Del(member) {
+	if z.o == nil || !z.z.Del(member) {
 		return false
 	}
-	z.tx.change(z.e)
+	z.tx.change(z.o)
 	z.tx.emit(opZSetDel, z.key)
 	z.tx.emitBytes(member)
 	return true
@@ -108,10 +109,10 @@ func (z *ZSet) Del(member []byte) bool {
 // RemoveRange removes the members with ranks from up to but not including to.
 // It calls fn, if there is one, for each before it goes, in order.
 func (z *ZSet) RemoveRange(from, to int, fn func(member []byte, score float64)) {
-	if from >= to || z.e == nil {
+	if from >= to || z.o == nil {
 		return
 	}
-	z.tx.change(z.e)
+	z.tx.change(z.o)
 	z.z.RemoveRange(from, to, func(member []byte, score float64) {
 		if fn != nil {
 			fn(member, score)

@@ -132,6 +132,9 @@ func (a *arena) alloc(n int) (addr, small uint64, err error) {
 	if c < len(a.free) && a.free[c] != 0 {
 		addr = a.free[c]
 		small = *word(addr) & smallBit
+		if scrambling {
+			checkScrambled(addr, classSize(c))
+		}
 		a.unlink(addr, c)
 		a.account(a.chunkOf(addr, small), n)
 		return addr, small, nil
@@ -235,6 +238,12 @@ func (a *arena) retire() {
 func (a *arena) setFree(addr uint64, size int, small, kind uint64) {
 	*word(addr) = kind<<kindShift | small
 	*word(addr + 8) = uint64(size/8) << 48
+	if scrambling {
+		b := bytesAt(addr+16, size-16)
+		for i := range b {
+			b[i] = scrambled
+		}
+	}
 	if kind == kindFree {
 		a.link(addr, class(size))
 	}
@@ -259,6 +268,30 @@ func (a *arena) chunkOf(addr, small uint64) *chunk {
 		return &a.held.units[i]
 	}
 	return &a.held.small[i]
+}
+
+// scrambling is for tests: see Scramble.
+var scrambling bool
+
+const scrambled = 0xdb // what is free is full of it then
+
+// Scramble lets all spaces move each record that is changed, write over what
+// was freed, and panic if somebody else did that, so that tests find those who
+// keep what they may not. Only a process that has no spaces yet may call it.
+func Scramble(on bool) (before bool) {
+	before, scrambling = scrambling, on
+	return before
+}
+
+// checkScrambled panics if a block was written to since it was freed.
+func checkScrambled(addr uint64, n int) {
+	bad := *word(addr)>>flagShift&(flagMask|3<<9) != 0 // flags, and what makes a record wide or timed
+	for _, b := range bytesAt(addr+16, n-16) {
+		bad = bad || b != scrambled
+	}
+	if bad {
+		panic("slab: a record was written to after it was freed")
+	}
 }
 
 // dealloc frees a block of n bytes.
@@ -356,6 +389,16 @@ func (a *arena) deallocOwn(addr uint64) {
 	a.large -= int64(o.used)
 	delete(a.held.owns, addr)
 	reap(&holdings{owns: map[uint64]own{addr: o}})
+}
+
+// Loose reports whether Compact has something to do, most probably: it costs
+// nothing to ask.
+func (a *arena) Loose() bool {
+	if a.victim.base != 0 {
+		return true
+	}
+	w := a.wasted()
+	return w > deadFloor && w*4 > a.total
 }
 
 // chooseVictim picks the chunk to empty, if it is worth it.

@@ -219,3 +219,21 @@ func (l layout) fits(val, room int) bool {
 	}
 	return l.block-l.head-l.key-max(val, room) <= max(l.block/4, 8)
 }
+
+// Borrow is the value, with a capacity of all the room there is behind it. What
+// is written there becomes part of the value by Set, given the same memory.
+func (r Rec) Borrow() []byte {
+	l := r.layout()
+	return bytesAt(uint64(r)+uint64(l.head+l.key), l.block-l.head-l.key)[:l.val]
+}
+
+// Occupied is how many bytes the record takes of the memory of the machine:
+// as Size, but of a block that has its memory for itself only what key and
+// value are long, in pages.
+func (r Rec) Occupied() int {
+	l := r.layout()
+	if l.block > maxBlock {
+		return (l.head + l.key + l.val + pageSize - 1) &^ (pageSize - 1)
+	}
+	return l.block
+}

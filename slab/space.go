@@ -323,7 +323,7 @@ func (s *Space) Resize(hash uint64, r Rec, n, room int) (Rec, error) {
 
 func (s *Space) fits(r Rec, l layout, n, room int) bool {
 	if l.block <= maxBlock {
-		return l.fits(n, room)
+		return l.fits(n, room) && !scrambling
 	}
 	need := l.head + l.key + max(n, room)
 	return need <= l.block && (need > maxBlock && uint64(need)*2 >= s.held.owns[uint64(r)].used)
