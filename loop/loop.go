@@ -129,6 +129,7 @@ type Loop struct {
 	calls    int          // the same
 	lastLook uint32       // of the watchdog, when the clock was read
 	missing  int          // owners that aren't here
+	last     *Owner       // whose connection was served last
 	ending   bool
 
 	watched  watched
@@ -430,6 +431,10 @@ func (l *Loop) serve(r *runner, o *Owner) (end outcome) {
 		case c != nil:
 			c.turn, c.queued = l.batch, false
 			l.served++
+			if o != l.last {
+				l.last = o
+				l.watched.shared.Store(guard.looks.Load())
+			}
 			end = c.serve(r)
 		case i.timer == nil:
 			end = l.call(r, o, i.fn)
@@ -445,9 +450,6 @@ func (l *Loop) serve(r *runner, o *Owner) (end outcome) {
 		if took := l.spend(o.weight); took > 0 {
 			o.weight = max(lightest, min(int(took/time.Microsecond)/l.calls, unhurried))
 			l.calls = 0
-			if took > shortLook {
-				guard.alert.Store(alertFor)
-			}
 		}
 	}
 	if o.owes = max(0, o.owes+l.now.Sub(r.began)-slice); o.owes > 0 {

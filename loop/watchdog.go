@@ -44,7 +44,10 @@ type watched struct {
 	last  uint64        // the number of the last call; for the runner
 	owner *Owner        // whose call it is
 
-	seen uint64 // call, when the watchdog last looked
+	shared atomic.Uint32 // the look at which another owner was served than before
+
+	seen  uint64 // call, when the watchdog last looked
+	again int    // how often it has seen it since
 }
 
 // enter begins a call. What is the loop's is not the caller's to touch until
@@ -79,7 +82,13 @@ const (
 	// processor.
 	longLook = 5 * time.Millisecond
 	// alertFor is how many looks that while is.
-	alertFor = 5000
+	alertFor = 1000
+	// aloneFor is after how many looks an owner counts as alone on its loop that
+	// nobody else was served with, and aloneLenience how many looks its calls may then take: there
+	// is hardly anybody to be kept waiting, and on a busy machine a call may look slow
+	// because its thread had to wait.
+	aloneFor      = 200
+	aloneLenience = 10
 	// idleLooks is how often it looks without seeing anything before it sleeps.
 	idleLooks = 10
 	// mostAway bounds how many more goroutines Go is allowed.
@@ -194,13 +203,23 @@ func (w *watchdog) look() (loops int, moved, inCall bool) {
 		moved = moved || call != l.watched.seen
 		if call&1 != 0 {
 			inCall = true
-			if call == l.watched.seen {
+			if call != l.watched.seen {
+				l.watched.again = 0
+			} else if l.watched.again++; l.watched.again >= w.lenience(l) {
 				w.takeOverLocked(l, call)
 			}
 		}
 		l.watched.seen = call
 	}
 	return len(w.mu.loops), moved, inCall
+}
+
+// lenience is at how many looks after the first the same call is too slow.
+func (w *watchdog) lenience(l *Loop) int {
+	if w.looks.Load()-l.watched.shared.Load() > aloneFor {
+		return aloneLenience
+	}
+	return 1
 }
 
 // takeOverLocked takes a loop from its runner if that is still in its call.
