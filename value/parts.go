@@ -39,7 +39,29 @@ type partMap struct {
 	buf   []byte
 }
 
-// PartID says which part of a collection something is. None is 0.
+// PartID says which part of a collection something is. None is 0. Numbers in
+// ascending order, as a store has them by their bytes, big-endian, are the
+// order for loading.
+//
+// An owner that keeps a collection in a store, a head and parts for each key,
+// stores it like this, in one batch that is written as a whole or not at all:
+//
+//	if !h.HasParts() {                   // small until now, loaded from a dump, or another one of that name
+//		delete all parts of the key
+//	}
+//	h.DirtyParts(func(id value.PartID, data []byte, gone bool) {
+//		put or delete the part; note its id
+//	})
+//	put the key's head: h.Head(nil)
+//
+// If the batch fails, Redirty takes it back, for each id that was noted. If
+// there were no parts before, or it isn't known whether there are, the parts
+// must be deleted in the next batch as well.
+//
+// A collection that is small, again or another of the same name, is stored as
+// its bytes, and has its parts deleted. Loading, from the head and all parts
+// there are, is LoadParts; what is loaded counts as stored. So it must be a
+// state that was stored as a whole: parts of one head aren't those of another.
 type PartID uint64
 
 type storedPart struct {
@@ -512,7 +534,7 @@ func (z *ZSet) LoadParts(seed uint64, head []byte, next func() (id PartID, data 
 			r.fail("a member twice")
 			return nil
 		}
-		items = append(items, zitem{score: score, cell: index.addHashed(hash, member, bits)})
+		items = append(items, zitem{score, prefixOf(member), index.addHashed(hash, member, bits)})
 		return member
 	})
 	if err != nil {

@@ -244,16 +244,26 @@ func (t *Table[E]) ScanFrom(cursor uint64, count int, fn func(*E)) (next uint64)
 // InOrder calls fn for all elements in the order of their hashes. fn must not
 // insert or remove.
 func (t *Table[E]) InOrder(fn func(*E)) {
-	for cursor := t.ScanFrom(0, 1<<20, fn); cursor != 0; {
-		cursor = t.ScanFrom(cursor, 1<<20, fn)
-	}
+	t.InRange(0, ^uint64(0), func(e *E) bool {
+		fn(e)
+		return true
+	})
 }
 
 // InRange calls fn for elements in the order of their hashes, from first up to
 // and including last, until it returns false. fn must not insert or remove.
 func (t *Table[E]) InRange(first, last uint64, fn func(*E) bool) {
 	var room [8]hashed[E]
+	var touched *segment[E]
 	for pos := first; t.n > 0; {
+		if s := t.segment(pos); s != touched {
+			touched = s
+			for _, e := range s.elems { // they lie anywhere: so cache misses overlap
+				if e != nil {
+					t.key(e)
+				}
+			}
+		}
 		group, end, _ := t.collect(pos, room[:0])
 		for _, g := range group {
 			if g.hash > last || !fn(g.elem) {

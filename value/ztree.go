@@ -101,17 +101,72 @@ func (t *ztree) insert(item zitem) {
 	t.nodes++
 }
 
-// fill makes an empty tree one of these items, in any order.
+// fill makes an empty tree one of these items, in any order: the leaves from
+// the sorted items, and then one level after the other. Prefixes are those of
+// whole members.
 func (t *ztree) fill(items []zitem) {
+	if len(items) == 0 {
+		return
+	}
 	slices.SortFunc(items, func(a, b zitem) int {
-		if a.score != b.score {
+		switch {
+		case a.score != b.score:
 			return cmp.Compare(a.score, b.score)
+		case a.prefix != b.prefix:
+			return cmp.Compare(a.prefix, b.prefix)
 		}
 		return bytes.Compare(a.cell.key(), b.cell.key())
 	})
-	for _, item := range items {
-		t.insert(item)
+	var level []*znode
+	var lows []zitem // the first item below each
+	inGroups(len(items), func(from, to int) {
+		n := &znode{items: append(make([]zitem, 0, fanout), items[from:to]...)}
+		n.measure()
+		level, lows = append(level, n), append(lows, n.items[0])
+	})
+	t.nodes += len(level)
+	for len(level) > 1 {
+		var nodes []*znode
+		var firsts []zitem
+		inGroups(len(level), func(from, to int) {
+			n := &znode{
+				items:  append(make([]zitem, 0, fanout), lows[from:to]...),
+				kids:   append(make([]*znode, 0, fanout), level[from:to]...),
+				counts: make([]int, 0, fanout),
+			}
+			for _, kid := range n.kids {
+				n.counts = append(n.counts, kid.len())
+			}
+			n.items[0] = zitem{}
+			n.measure()
+			nodes, firsts = append(nodes, n), append(firsts, lows[from])
+		})
+		level, lows = nodes, firsts
+		t.nodes += len(level)
 	}
+	t.root = level[0]
+}
+
+// inGroups divides n into groups that fill nodes as they usually are, none
+// much smaller than others.
+func inGroups(n int, fn func(from, to int)) {
+	groups := (n + fanout*3/4 - 1) / (fanout * 3 / 4)
+	for i := range groups {
+		fn(n*i/groups, n*(i+1)/groups)
+	}
+}
+
+// measure finds what members have in common, of a node that was just made.
+func (n *znode) measure() {
+	keyed := n.keyed()
+	if len(keyed) == 0 {
+		return
+	}
+	skip := copy(n.common[:], keyed[0].cell.key())
+	for i := range keyed[1:] {
+		skip = alike(n.common[:skip], keyed[1+i].cell.key())
+	}
+	n.setSkip(skip)
 }
 
 // remove takes out the item with that score and member, which is there.
