@@ -438,6 +438,7 @@ func (s *Session) Served(reply []byte) {
 		queued = s.conn.Queued()
 	}
 	s.tenant.wrote(s, queued)
+	s.tenant.markDirty() // it may be a value that came which had it go on
 	s.served(reply)
 }
 

@@ -140,6 +140,39 @@ func TestAClientThatLeavesWhileItsValueIsFetched(t *testing.T) {
 	}
 }
 
+// A command that waited for a key goes on when a value comes: what it does then is
+// as safe as anything.
+func TestAWaitingCommandGoesOnWhenAValueComes(t *testing.T) {
+	s := newScenario(t, 1, 10*ms, 500)
+	s.read = 20 * ms
+	h, other := s.on("h", 0), s.on("other", 0)
+	s.types(h, "BLMOVE from to LEFT LEFT 0")
+	s.pass(10 * ms)
+	s.types(other, "RPUSH to x")
+	s.pass(100 * ms)
+	p := s.machines[0].proc
+	wr := p.sweep()
+	for _, k := range wr.swept {
+		wr.ks.Offload(k.DB, k.Hash, k.Key, k.Seq) // whoever may need it
+	}
+	if n, _ := wr.ks.Cold(); n != 1 {
+		t.Fatalf("%d cold keys", n)
+	}
+	s.types(other, "RPUSH from y")
+	s.pass(1 * ms)
+	s.gets(h)
+	s.gets(other, "(integer) 1", "(integer) 1")
+	for i := 0; len(h.got) == 0 && i < 1000; i++ {
+		s.pass(100)
+	}
+	s.gets(h, `"y"`)
+	s.restart(0)
+	next := s.on("next", 0)
+	s.types(next, "LRANGE to 0 -1", "EXISTS from")
+	s.pass(100 * ms)
+	s.gets(next, `1) "y" 2) "x"`, "(integer) 0")
+}
+
 // The primary changes while commands wait for values at the old one.
 func TestThePrimaryMovesWhileAValueIsFetched(t *testing.T) {
 	s := newScenario(t, 1, 5*ms, 500)

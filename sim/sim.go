@@ -12,7 +12,8 @@
 // direction too; lanes overtake each other; processes are killed, between two
 // steps of a batch as well, and come back with what their journal had
 // committed; regions are added, with a snapshot that is taken while the
-// database is written, and taken out.
+// database is written, and taken out; values leave memory and databases fall
+// asleep at any time, and what brings them back is slow or fails (tier.go).
 //
 // Judged is, per connection, that it reads its own writes, never goes back in
 // time, and that its writes come in order (oracle.go); that replies come in
