@@ -4,33 +4,30 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"vecino/catalog"
-	"vecino/engine"
 	"vecino/journal"
 	"vecino/journal/snapshot"
-	"vecino/keyspace"
 )
 
-// checkpointer writes databases to snapshot files in the background, so that
-// the journal behind them can be trimmed. It takes a database's lock for a few
-// hundred keys at a time; see package keyspace for why the result is right.
+// checkpointer has databases swept into the tier in the background, so that the
+// journal behind them can be trimmed. See store.
 type checkpointer struct {
 	node *Node
 	wake chan struct{}
+	old  map[catalog.ID]bool // of which there are files of the time before the tier; for run alone once it runs
 	mu   struct {
 		sync.Mutex
 		wanted map[catalog.ID]bool // to be written now
-		gone   map[catalog.ID]bool // whose files are to be removed
+		gone   map[catalog.ID]bool // to be removed
 	}
 }
 
 func newCheckpointer(n *Node) *checkpointer {
-	c := &checkpointer{node: n, wake: make(chan struct{}, 1)}
+	c := &checkpointer{node: n, wake: make(chan struct{}, 1), old: make(map[catalog.ID]bool)}
 	c.mu.wanted = make(map[catalog.ID]bool)
 	c.mu.gone = make(map[catalog.ID]bool)
 	return c
@@ -52,7 +49,7 @@ func (c *checkpointer) request(id catalog.ID) {
 	c.poke()
 }
 
-// forget asks for the removal of a database's file.
+// forget asks for the removal of what is kept of a database.
 func (c *checkpointer) forget(id catalog.ID) {
 	c.mu.Lock()
 	c.mu.gone[id] = true
@@ -81,8 +78,15 @@ func (c *checkpointer) round(ctx context.Context) {
 	c.mu.wanted, c.mu.gone = make(map[catalog.ID]bool), make(map[catalog.ID]bool)
 	c.mu.Unlock()
 	for id := range gone {
-		if err := snapshot.Remove(n.fs, n.snapshotDir(), id); err != nil {
-			n.log.Warn("can't remove checkpoint", "db", uint64(id), "err", err.Error())
+		if _, ok := n.records.database(id); ok {
+			continue // it is back
+		}
+		err := n.store.tier.Drop(uint64(id))
+		if err == nil {
+			err = c.removeOld(id)
+		}
+		if err != nil {
+			n.log.Warn("can't remove what is kept of a database", "db", uint64(id), "err", err.Error())
 		}
 	}
 	for id := range wanted {
@@ -90,9 +94,28 @@ func (c *checkpointer) round(ctx context.Context) {
 			c.try(ctx, p)
 		}
 	}
+	for id := range c.old {
+		if p := n.find(id); p != nil && ctx.Err() == nil && c.try(ctx, p) {
+			if err := c.removeOld(id); err != nil {
+				n.log.Warn("can't remove old checkpoint", "db", uint64(id), "err", err.Error())
+			}
+		}
+	}
 	for _, s := range n.shards {
 		c.trim(ctx, s)
 	}
+}
+
+// removeOld removes a database's file of the time before the tier.
+func (c *checkpointer) removeOld(id catalog.ID) error {
+	if !c.old[id] {
+		return nil
+	}
+	err := snapshot.Remove(c.node.fs, c.node.snapshotDir(), id)
+	if err == nil {
+		delete(c.old, id)
+	}
+	return err
 }
 
 // trim writes out the databases that hold the journal of a shard up, the one
@@ -109,7 +132,7 @@ func (c *checkpointer) trim(ctx context.Context, s *shard) {
 			continue
 		}
 		p.Engine.Lock()
-		off := p.Engine.FirstUnsaved()
+		off := c.node.store.holds(p.Engine)
 		p.Engine.Unlock()
 		if off != 0 {
 			holders = append(holders, holder{p, off})
@@ -146,87 +169,7 @@ func (c *checkpointer) try(ctx context.Context, p *placed) bool {
 
 // errNotSavable is a database whose content is about to be replaced; once it
 // has been, a checkpoint is asked for.
-var errNotSavable = errors.New("the database holds half a snapshot, or was closed after a panic")
-
-// chunkKeys is how many keys are written out in one go, with the database's
-// lock held.
-const chunkKeys = 256
+var errNotSavable = errors.New("the database holds half a snapshot, is just being read, or was closed after a panic")
 
 // save writes one database out.
-func (c *checkpointer) save(ctx context.Context, p *placed) (err error) {
-	n, db := c.node, p.Engine
-	db.Lock()
-	if !p.Savable() {
-		db.Unlock()
-		return errNotSavable
-	}
-	unsaved, off := db.FirstUnsaved(), p.shard.journal.Tail()
-	h := snapshot.Header{
-		DB: db.ID(), Position: db.Position(), JournalOffset: off, TimeMS: time.Now().UnixMilli(),
-		Meta: snapshotMeta{db.HistoryHash(), db.Clock(), len(n.shards)}.encode(),
-	}
-	complete := p.Complete()
-	db.SetUnsaved(0)
-	db.Unlock()
-	defer func() {
-		if err != nil && unsaved != 0 { // else what was made meanwhile is the oldest
-			db.Lock()
-			db.SetUnsaved(unsaved)
-			db.Unlock()
-		}
-	}()
-	w, err := snapshot.Create(n.fs, n.snapshotDir(), h)
-	if err != nil {
-		return err
-	}
-	end, err := dump(ctx, db, func(records []byte) error {
-		return w.Write(append([]byte{recordsChunk}, records...))
-	})
-	if err == nil {
-		if complete.Seq > end.Seq {
-			end = complete
-		}
-		err = w.Write(encodeEnd(end))
-	}
-	if err == nil {
-		// What the file shows must not be newer than what the journal keeps.
-		err = p.shard.journal.Sync()
-	}
-	if err != nil {
-		w.Abort()
-		return err
-	}
-	if err = w.Finish(); err == nil {
-		p.Owner.Post(func() { p.Saved(h.Position) })
-	}
-	return err
-}
-
-// dump gives the records of a database, a few at a time, and returns the
-// position at which they are complete. The database may change meanwhile.
-func dump(ctx context.Context, db *engine.DB, write func(records []byte) error) (end catalog.Position, err error) {
-	var at keyspace.Cursor
-	var buf []byte
-	db.Lock()
-	from := db.Keyspace()
-	db.Unlock()
-	for !at.Done() {
-		if err := ctx.Err(); err != nil {
-			return end, err
-		}
-		db.Lock()
-		if db.Keyspace() != from {
-			db.Unlock()
-			return end, fmt.Errorf("the content of database %d was replaced", db.ID())
-		}
-		buf = from.Dump(buf[:0], &at, chunkKeys)
-		end = db.Position()
-		db.Unlock()
-		if len(buf) > 0 {
-			if err := write(buf); err != nil {
-				return end, err
-			}
-		}
-	}
-	return end, nil
-}
+func (c *checkpointer) save(ctx context.Context, p *placed) error { return c.node.store.sweep(ctx, p) }

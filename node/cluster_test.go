@@ -14,6 +14,7 @@ import (
 
 	"vecino/api"
 	"vecino/catalog"
+	"vecino/engine"
 	"vecino/fleet"
 	"vecino/internal/transcript"
 	"vecino/privnet"
@@ -127,7 +128,7 @@ func (c *cluster) place(primary region.Code, replicas ...region.Code) *database 
 	}
 	db.publish()
 	for _, r := range replicas {
-		p := c.nodes[r].find(db.id)
+		p := db.up(r)
 		c.eventually("copy live in "+string(r), func() (err error) {
 			p.shard.do(func() {
 				if !p.Ready() {
@@ -284,8 +285,29 @@ func (db *database) applied(r, primary region.Code) {
 	})
 }
 
+// up is the tenant of a region's copy, its content in memory.
+func (db *database) up(r region.Code) *placed {
+	db.c.t.Helper()
+	n := db.c.nodes[r]
+	var p *placed
+	db.c.eventually("awake in "+string(r), func() error {
+		s := n.shardOf(db.id)
+		s.do(func() { p = s.rouse(db.id) })
+		if p == nil {
+			return errors.New("not there")
+		}
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		if p.Engine.Rouse(); p.Engine.State() != engine.Awake {
+			return errors.New(p.Engine.State().String())
+		}
+		return nil
+	})
+	return p
+}
+
 func (db *database) position(r region.Code) (p catalog.Position) {
-	t := db.c.nodes[r].find(db.id)
+	t := db.up(r)
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	return t.Engine.Position()
@@ -321,7 +343,7 @@ func (p player) Password(word string) { p.db.setPassword(word) }
 
 // waiting is how many commands wait for a key at the primary.
 func (db *database) waiting() int {
-	p := db.c.nodes["mad"].find(db.id)
+	p := db.up("mad")
 	p.Engine.Lock()
 	defer p.Engine.Unlock()
 	return p.Engine.Waiting()

@@ -163,8 +163,7 @@ func (f *fleetLink) machineRestarted(ctx context.Context) {
 	file := filepath.Join(n.cfg.State, "identity")
 	last, err := os.ReadFile(file)
 	if err == nil && !bytes.Equal(last, boot) {
-		for _, p := range n.all() {
-			rec := p.Record()
+		for _, rec := range n.records.databases() { // also of those that sleep
 			if c := rec.PrimaryCopy(); c == nil || c.Node != n.cfg.ID {
 				continue
 			}
@@ -214,9 +213,10 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 				if !t.Here() || !t.Engine.TryLock() {
 					continue // the next report tells
 				}
+				sizes := t.Engine.Sizes()
 				st := api.CopyStatus{
 					Database: t.Record().ID, Role: catalog.Replica, State: catalog.Syncing, Applied: t.Engine.Position(),
-					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: t.Engine.Keyspace().Used(), Keys: int64(t.Engine.Keyspace().Keys()),
+					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: sizes.Used, Keys: sizes.Keys,
 					Connections: int64(t.Connections()), CommandsPerS: t.CommandsPerS(), Delayed: int64(t.Delayed()),
 				}
 				t.Engine.Unlock()
@@ -235,12 +235,13 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 			}
 		})
 	}
-	if len(changed) == 0 {
+	sleepers := n.statusOfSleepers(200)
+	if len(changed)+len(sleepers) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := f.api.Report(ctx, n.cfg.ID, api.NodeReport{Copies: changed}); err != nil {
+	if err := f.api.Report(ctx, n.cfg.ID, api.NodeReport{Copies: append(changed, sleepers...)}); err != nil {
 		if ctx.Err() == nil {
 			n.log.Debug("report refused", "err", err.Error())
 		}
@@ -248,6 +249,9 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 	}
 	for _, st := range changed {
 		f.sent[st.Database] = st
+	}
+	for _, st := range sleepers {
+		delete(f.sent, st.Database)
 	}
 }
 

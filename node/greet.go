@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vecino/catalog"
 	"vecino/loop"
 	"vecino/proxyproto"
 	"vecino/session"
@@ -99,7 +100,11 @@ func (g *greeter) Data(c *loop.Conn, in []byte) (used int) {
 		c.Close()
 		return len(in)
 	}
-	p, count := g.node.called(h)
+	p, sleeps, count := g.node.called(h)
+	if sleeps != 0 {
+		g.node.moveIn(c, sleeps, h.Source)
+		return n
+	}
 	if p == nil {
 		count.Add(1)
 		c.Close()
@@ -119,18 +124,22 @@ func (g *greeter) Closed(*loop.Conn, error) {
 	}
 }
 
-// called finds the tenant that a header names, or the counter of why not.
-func (n *Node) called(h proxyproto.Header) (*placed, *atomic.Int64) {
+// called finds the tenant that a header names, or the sleeper, or the counter of
+// why not.
+func (n *Node) called(h proxyproto.Header) (p *placed, sleeps catalog.ID, count *atomic.Int64) {
 	n.mu.RLock()
-	p := n.mu.byAddr[h.Destination.Addr()]
+	id, known := n.mu.byAddr[h.Destination.Addr().As16()]
+	p = n.mu.byID[id]
 	n.mu.RUnlock()
 	switch {
-	case p == nil:
-		return nil, &n.refused.unknown
+	case !known:
+		return nil, 0, &n.refused.unknown
 	case !sameNetwork(h.Source.Addr(), h.Destination.Addr()):
-		return nil, &n.refused.foreign
+		return nil, 0, &n.refused.foreign
+	case p == nil:
+		return nil, id, nil
 	}
-	return p, nil
+	return p, 0, nil
 }
 
 // refuse counts a header that can't be taken.
@@ -171,7 +180,7 @@ func (a *arrival) open(c *loop.Conn) *session.Session {
 		return nil
 	}
 	if a.node.find(a.to.Engine.ID()) != a.to {
-		c.Close()
+		a.follow(c)
 		return nil
 	}
 	a.node.accepted.Add(1)
@@ -180,11 +189,33 @@ func (a *arrival) open(c *loop.Conn) *session.Session {
 	return s
 }
 
+// follow goes on where the tenant is now: it may have become a sleeper while the
+// connection was on its way.
+func (a *arrival) follow(c *loop.Conn) {
+	old := a.to
+	c.Hold()
+	old.Owner.Settle(func() {
+		switch p := old.shard.rouse(old.Engine.ID()); {
+		case c.Closed():
+		case p == nil:
+			c.Close()
+		default:
+			a.to = p
+			c.SetOwner(p.Owner)
+			c.Resume()
+			p.Do(func() { a.open(c) })
+		}
+	})
+}
+
 // Data opens the session, if it comes before its turn to be, and lets it have
 // the bytes.
 func (a *arrival) Data(c *loop.Conn, in []byte) (used int) {
 	if s := a.open(c); s != nil {
 		return s.Data(c, in)
+	}
+	if !c.Closed() {
+		return 0 // it is on its way
 	}
 	return len(in)
 }

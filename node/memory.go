@@ -147,10 +147,11 @@ func groupMemory(self, root string) (least int64) {
 }
 
 // limitProcess has the garbage collector keep the process within total, of
-// which outside is taken by what it doesn't know of. Who has set GOMEMLIMIT
-// knows better.
-func limitProcess(total, outside int64) {
+// which outside is taken by what it doesn't know of, and live by what it can't
+// free: without some room above that it would do nothing but collect. Who has set
+// GOMEMLIMIT knows better.
+func limitProcess(total, outside, live int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(max(total-outside, leastMemory/2))
+		debug.SetMemoryLimit(max(total-outside, live+live/3+16<<20))
 	}
 }

@@ -119,7 +119,11 @@ const mostBacklog = 64
 
 // take gives a frame to its tenant, which has it in one of its turns.
 func (s *shard) take(node string, id catalog.ID, kind uint8, payload []byte, done func()) {
-	if t := s.tenants[id]; t != nil {
+	t := s.tenants[id]
+	if t == nil && session.Rouses(kind) && s.rouse(id) != nil {
+		t = s.tenants[id]
+	}
+	if t != nil {
 		t.Do(func() { t.Frame(node, kind, payload); done() })
 		return
 	}
@@ -165,7 +169,7 @@ func (n *Node) sendSnapshot(s *shard, t *session.Tenant, node string, snapshot *
 	if err := send(begin); err != nil {
 		return err
 	}
-	end, err := dump(ctx, t.Engine, func(records []byte) error {
+	end, err := n.dump(ctx, t.Engine, func(records []byte) error {
 		return send(snapshot.Data(records))
 	})
 	if err != nil {

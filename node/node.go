@@ -14,6 +14,7 @@
 //	  catalog              the last word of the fleet, one event a line
 //	  journal-0/ ...       a journal for each loop
 //	  snapshots/           the checkpoint of each database
+//	  tier/                values and databases that are not in memory
 //
 // In standalone mode there is no header, no fleet and no other node: one
 // database answers plain connections, so that any Redis tool or benchmark can
@@ -32,6 +33,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +86,14 @@ type Config struct {
 	// the disk. Default 64 MiB.
 	SegmentBytes int64
 
+	// Memory is how much memory the node may take; docs/memory.md says for what.
+	// Default: seven tenths of what the machine or the control group has.
+	Memory Bytes
+	// Idle is after how long without use a database leaves memory; 0 is never.
+	Idle time.Duration
+	// OwnProcess lets the node limit the memory of the whole process by Memory.
+	OwnProcess bool
+
 	// World makes the node take the simulated distances that PUT /world brings.
 	World bool
 
@@ -134,11 +144,16 @@ type Node struct {
 	links    linkStates
 	lagged   *delayLine
 	saver    *checkpointer
+	store    *store
+	fetcher  *fetcher
+	keeper   *keeper
+	slept    atomic.Int64
 
 	mu struct {
 		sync.RWMutex
-		byAddr map[netip.Addr]*placed
-		byID   map[catalog.ID]*placed
+		byAddr  map[address]catalog.ID // sleepers as well
+		byID    map[catalog.ID]*placed
+		bedroom bedroom
 	}
 
 	nextConn atomic.Int64
@@ -164,6 +179,9 @@ func Start(cfg Config) (*Node, error) {
 	if cfg.CheckpointBytes <= 0 {
 		cfg.CheckpointBytes = 256 << 20
 	}
+	if cfg.Memory == 0 {
+		cfg.Memory = Bytes(defaultMemory())
+	}
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -173,7 +191,8 @@ func Start(cfg Config) (*Node, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Node{cfg: cfg, log: cfg.Logger, fs: cfg.fs, started: time.Now(), boot: rand.Uint64() | 1, cancel: cancel}
 	n.saver = newCheckpointer(n)
-	n.mu.byAddr = make(map[netip.Addr]*placed)
+	n.mu.byAddr = make(map[address]catalog.ID)
+	n.mu.bedroom.sleepers = make(map[catalog.ID]sleeper)
 	n.mu.byID = make(map[catalog.ID]*placed)
 	if err := n.open(ctx); err != nil {
 		n.Close()
@@ -199,6 +218,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return err
 	}
 	n.tasks.Go(func() { n.saver.run(ctx) })
+	n.tasks.Go(func() { n.keeper.watch(ctx) })
+	n.tasks.Go(func() { n.keeper.relieve(ctx) })
+	n.tasks.Go(func() { n.hibernate(ctx) })
+	n.tasks.Go(func() { n.ring(ctx) })
 	if n.listener, err = n.shards[0].loop.Listen(n.cfg.Proxy, n.accept); err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
@@ -221,6 +244,9 @@ func (c *Config) check() error {
 		return errors.New("a node needs a state directory: --state DIR")
 	case c.Proxy == "":
 		return errors.New("a node needs an address to listen on: --listen HOST:PORT, or --port with --standalone")
+	case c.Memory < leastMemory:
+		least := Bytes(leastMemory)
+		return fmt.Errorf("a node needs some memory: --memory %s or more", &least)
 	case c.Standalone:
 		if _, err := catalog.ParseDurability(c.Durability); err != nil {
 			return fmt.Errorf("--durability: %w", err)
@@ -267,8 +293,14 @@ func (n *Node) Close() error {
 		errs = append(errs, n.hub.Close())
 	}
 	n.tasks.Wait()
+	if n.fetcher != nil {
+		n.fetcher.close()
+	}
 	for _, s := range n.shards {
 		errs = append(errs, s.close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.close())
 	}
 	if n.records != nil {
 		errs = append(errs, n.records.close())
@@ -284,6 +316,11 @@ func (n *Node) openShards(ctx context.Context) (err error) {
 	if n.records, err = openRecords(filepath.Join(n.cfg.State, "catalog")); err != nil {
 		return err
 	}
+	n.keeper = newKeeper(n, int64(n.cfg.Memory))
+	if n.store, err = openStore(n, n.keeper.budget); err != nil {
+		return err
+	}
+	n.fetcher = newFetcher(n, readersFor(runtime.GOMAXPROCS(0)))
 	for i := range n.cfg.Loops {
 		s, err := newShard(n, i)
 		if err != nil {

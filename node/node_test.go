@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vecino/api"
+	"vecino/engine"
 	"vecino/internal/dirlock"
 	"vecino/keyspace"
 	"vecino/privnet"
@@ -80,13 +81,20 @@ func TestConnectionsWithoutAGoodHeaderAreRefusedAndCounted(t *testing.T) {
 
 // contents is all that a copy holds, in an order that depends on nothing else.
 func (db *database) contents(r region.Code) string {
-	p := db.c.nodes[r].find(db.id)
-	p.Engine.Lock()
-	defer p.Engine.Unlock()
-	var at keyspace.Cursor
+	db.c.t.Helper()
+	return contentOf(db.c.t, db.c.nodes[r], db.up(r).Engine)
+}
+
+// contentOf is all that a database holds, values in the tier included.
+func contentOf(t *testing.T, n *Node, of *engine.DB) string {
+	t.Helper()
+	ks := keyspace.New(1)
+	if _, err := n.dump(context.Background(), of, ks.Load); err != nil {
+		t.Fatal(err)
+	}
 	var all []byte
-	for !at.Done() {
-		all = p.Engine.Keyspace().Dump(all, &at, 1000)
+	for at := (keyspace.Cursor{}); !at.Done(); {
+		all = ks.Dump(all, &at, 1000)
 	}
 	return string(all)
 }
@@ -115,7 +123,7 @@ func TestRestartBringsEverythingBackFromCheckpointAndJournal(t *testing.T) {
 	db := c.create("mad")
 	cl := db.client("mad")
 	cl.fill(0, 500)
-	p := c.nodes["mad"].find(db.id)
+	p := db.up("mad")
 	if err := c.nodes["mad"].saver.save(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +151,7 @@ func TestJournalThatIsGoneIsNoticed(t *testing.T) {
 	db := c.create("mad")
 	n := c.nodes["mad"]
 	db.client("mad").fill(0, 10)
-	if err := n.saver.save(context.Background(), n.find(db.id)); err != nil {
+	if err := n.saver.save(context.Background(), db.up("mad")); err != nil {
 		t.Fatal(err)
 	}
 	c.stop("mad")
@@ -225,9 +233,7 @@ func TestFreshRegionGetsACopyWhileWritesGoOn(t *testing.T) {
 		})
 		db.client("mad").fill(0, 50)
 		c.eventually("copy in scl", func() error {
-			if db.c.nodes["scl"].find(db.id) == nil {
-				return errors.New("not there")
-			}
+			db.up("scl")
 			return nil
 		})
 		db.applied("scl", "mad")

@@ -179,16 +179,16 @@ func (r *records) add(l recordLine) {
 
 // put keeps a record, unless there is a newer one, and returns the one that
 // counts, which is not to be changed.
-func (r *records) put(d *catalog.Database) *catalog.Database {
+func (r *records) put(d *catalog.Database) (_ *catalog.Database, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old, ok := r.dbs[d.ID]; ok && old.Revision >= d.Revision {
-		return old
+		return old, false
 	}
 	d = r.words.share(d)
 	r.dbs[d.ID] = d
 	r.add(recordLine{Database: d})
-	return d
+	return d, true
 }
 
 func (r *records) remove(id catalog.ID) {

@@ -2,9 +2,9 @@ package node
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"vecino/catalog"
 	"vecino/engine"
@@ -12,16 +12,249 @@ import (
 	"vecino/journal/snapshot"
 )
 
+// Recovery reads the meta record of each database in the tier, and the journals.
+// A database of which the journals have nothing newer stays in the tier and
+// sleeps. One of which they have is read when its first entry comes.
+//
+//	tier: meta records ──> recovered, asleep ──────────────────────> sleepers
+//	                            |
+//	journal ── read, check ──> apply ──> its heads are read ───────> databases, awake
+//	           one goroutine    another
+
 // recovered is a database as recovery found it.
 type recovered struct {
-	db       *engine.DB
-	from     journal.Offset   // entries before it are in the snapshot, or void
-	complete catalog.Position // the snapshot's end
+	db *engine.DB // nil: it is in the tier as m says, but for pos
+
+	m        meta
+	pos      catalog.Position // beyond m.from only if what came has no effects
+	hash     uint64
+	clock    int64
+	unsaved  journal.Offset   // the oldest entry that the tier hasn't, while db is nil
+	from     journal.Offset   // entries before it are in the checkpoint, or void
+	complete catalog.Position // where the checkpoint is exact
 	lost     error            // why its content can't be told any more
 }
 
-// recover builds the databases from their checkpoints and the journals.
+// recover builds the databases from the tier and the journals.
 func (n *Node) recover() error {
+	divided := true // among as many shards as when everything was written
+	err := n.store.tier.Metas(func(id uint64, b []byte) error {
+		m, err := parseMeta(b)
+		if err != nil {
+			return fmt.Errorf("recover database %d: %w", id, err)
+		}
+		if _, ok := n.records.database(catalog.ID(id)); !ok {
+			n.saver.forget(catalog.ID(id)) // it was destroyed
+			return nil
+		}
+		r := &recovered{m: m, pos: m.from, hash: m.hash, clock: m.clock, from: m.offset, complete: m.end}
+		if m.shards != len(n.shards) {
+			divided = false
+			r.from = 0 // offsets of another division; positions tell what is contained
+		}
+		n.shardOf(catalog.ID(id)).recovered[catalog.ID(id)] = r
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	if err := n.loadOld(&divided); err != nil {
+		return err
+	}
+	if err := n.replay(divided); err != nil {
+		return err
+	}
+	for _, s := range n.shards {
+		for id, r := range s.recovered {
+			if tail := s.journal.Tail(); r.from > tail {
+				return fmt.Errorf("recover database %d: its checkpoint was made at offset %d of a journal that ends at %d: put the journal in %s back, or remove %s to begin anew",
+					id, r.from, tail, n.journalDir(s.index), n.cfg.State)
+			}
+			if r.db != nil {
+				continue
+			}
+			if r.unsaved == 0 {
+				n.putAsleep(id, sleeper{pos: r.pos, complete: r.complete, hash: r.hash, clock: r.clock, next: r.m.next, keys: r.m.keys, used: r.m.used})
+				delete(s.recovered, id)
+				continue
+			}
+			rec, _ := n.records.database(id)
+			r.db = s.newEngine(id, rec.HashSeed)
+			r.db.Put(r.pos, r.hash, r.clock, r.m.next, engine.Sizes{Keys: r.m.keys, Used: r.m.used, ColdKeys: int(r.m.keys), ColdBytes: r.m.used})
+			r.db.SetUnsaved(r.unsaved)
+		}
+	}
+	return nil
+}
+
+// replay applies the journals to what the tier has, those of all shards at once if
+// no database can stand in two.
+func (n *Node) replay(divided bool) error {
+	if !divided {
+		for _, s := range n.shards {
+			if err := s.replay(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, len(n.shards))
+	var tasks sync.WaitGroup
+	for i, s := range n.shards {
+		tasks.Go(func() { errs[i] = s.replay() })
+	}
+	tasks.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stretch is entries on their way from the goroutine that reads them to the one
+// that applies them.
+type stretch struct {
+	entries []journal.Entry
+	offsets []journal.Offset
+	effects []byte
+}
+
+const (
+	stretchEntries = 1024
+	stretchBytes   = 256 << 10
+	stretches      = 4
+)
+
+// replay applies the journal of one shard.
+func (s *shard) replay() error {
+	full, empty := make(chan *stretch, stretches), make(chan *stretch, stretches)
+	for range stretches {
+		empty <- &stretch{}
+	}
+	var failed error
+	done := make(chan struct{}) // closed when nothing is applied any more
+	go func() {
+		defer close(done)
+		for st := range full {
+			for i := range st.entries {
+				if failed = s.reapply(st.offsets[i], &st.entries[i]); failed != nil {
+					return
+				}
+			}
+			empty <- st
+		}
+	}()
+	var st *stretch
+	err := s.journal.Replay(func(off journal.Offset, e *journal.Entry) error {
+		if st == nil {
+			select {
+			case st = <-empty:
+			case <-done:
+				return errNoUse
+			}
+			st.entries, st.offsets, st.effects = st.entries[:0], st.offsets[:0], st.effects[:0]
+		}
+		at := len(st.effects)
+		st.effects = append(st.effects, e.Effects...) // when it moves, what was taken before stays where it was
+		copied := *e
+		copied.Effects = st.effects[at:len(st.effects):len(st.effects)]
+		st.entries, st.offsets = append(st.entries, copied), append(st.offsets, off)
+		if len(st.entries) >= stretchEntries || len(st.effects) >= stretchBytes {
+			full <- st // never waits: there are as many as fit
+			st = nil
+		}
+		return nil
+	})
+	if st != nil && err == nil {
+		full <- st
+	}
+	close(full)
+	<-done
+	if failed != nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("recover shard %d: %w", s.index, err)
+	}
+	return nil
+}
+
+// errNoUse ends the reading of a journal whose entries can't be applied.
+var errNoUse = fmt.Errorf("an entry can't be applied")
+
+// reapply carries out one entry of the journal.
+func (s *shard) reapply(off journal.Offset, e *journal.Entry) error {
+	home := s.node.shardOf(e.DB)
+	home.recovering.Lock()
+	defer home.recovering.Unlock()
+	r := home.recovered[e.DB]
+	if r == nil {
+		rec, ok := s.node.records.database(e.DB)
+		if !ok {
+			return nil
+		}
+		r = &recovered{db: home.newEngine(e.DB, rec.HashSeed)}
+		home.recovered[e.DB] = r
+	}
+	if r.db != nil {
+		r.pos = r.db.Position()
+	}
+	if r.lost != nil || off < r.from || r.pos.Covers(e.Position()) {
+		return nil
+	}
+	if r.db == nil {
+		if len(e.Effects) == 0 && r.moveOn(off, e) {
+			return nil
+		}
+		if err := home.loadRecovered(e.DB, r); err != nil {
+			return err
+		}
+	}
+	err := r.db.Recover(off, e, !r.pos.Covers(r.complete))
+	if err != nil {
+		// The content was replaced by a snapshot whose checkpoint wasn't
+		// finished. The primary has it.
+		s.node.log.Warn("copy given up", "db", uint64(e.DB), "err", err.Error())
+		rec, _ := s.node.records.database(e.DB)
+		s.node.store.forget(r.db)
+		*r = recovered{db: home.newEngine(e.DB, rec.HashSeed), lost: err}
+	}
+	return nil
+}
+
+// moveOn takes an entry that changes no key, such as the first of an epoch, and
+// leaves the database in the tier.
+func (r *recovered) moveOn(off journal.Offset, e *journal.Entry) bool {
+	if e.Seq != r.pos.Seq+1 || e.Epoch < r.pos.Epoch || e.Prev != r.hash {
+		return false
+	}
+	r.pos, r.hash, r.clock = e.Position(), e.Hash(), max(r.clock, e.TimeMS)
+	if r.unsaved == 0 {
+		r.unsaved = off
+	}
+	return true
+}
+
+// loadRecovered reads a database from the tier.
+func (s *shard) loadRecovered(id catalog.ID, r *recovered) error {
+	rec, _ := s.node.records.database(id)
+	r.db = s.newEngine(id, rec.HashSeed)
+	ks := r.db.Install(r.pos, r.hash, r.clock)
+	r.db.SetUnsaved(r.unsaved)
+	if err := s.node.store.load(r.db, ks); err != nil {
+		return fmt.Errorf("recover database %d: %w", id, err)
+	}
+	d := s.node.store.of(r.db)
+	d.of, d.since = ks, r.m.from.Seq
+	return nil
+}
+
+// What follows reads the checkpoints of the time before the tier: a file for each
+// database. They are read once. The checkpointer writes the databases to the tier
+// and then removes the files.
+
+func (n *Node) loadOld(divided *bool) error {
 	if err := snapshot.Sweep(n.fs, n.snapshotDir()); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -30,138 +263,63 @@ func (n *Node) recover() error {
 		return fmt.Errorf("recover: %w", err)
 	}
 	for _, h := range headers {
-		if err := n.load(h); err != nil {
+		n.saver.old[h.DB] = true
+		rec, ok := n.records.database(h.DB)
+		if !ok {
+			n.saver.forget(h.DB) // it was destroyed
+			continue
+		}
+		s := n.shardOf(h.DB)
+		if s.recovered[h.DB] != nil {
+			continue // the tier has it, and newer
+		}
+		r, err := n.readOld(s.newEngine(h.DB, rec.HashSeed), h)
+		if err != nil {
 			return fmt.Errorf("recover database %d: %w", h.DB, err)
 		}
-	}
-	for _, s := range n.shards {
-		if err := s.replay(); err != nil {
-			return fmt.Errorf("recover shard %d: %w", s.index, err)
+		if r.m.shards != len(n.shards) {
+			*divided = false
+			r.from = 0
 		}
-		for id, r := range s.recovered {
-			if tail := s.journal.Tail(); r.from > tail {
-				return fmt.Errorf("recover database %d: its checkpoint was made at offset %d of a journal that ends at %d: put the journal in %s back, or remove %s to begin anew",
-					id, r.from, tail, n.journalDir(s.index), n.cfg.State)
-			}
-		}
+		s.recovered[h.DB] = r
 	}
 	return nil
 }
 
-// load reads one checkpoint.
-func (n *Node) load(h snapshot.Header) error {
-	rec, ok := n.records.database(h.DB)
-	if !ok {
-		return nil // it was destroyed; the checkpointer removes the file
-	}
-	meta, err := parseMeta(h.Meta)
-	if err != nil {
-		return err
-	}
-	r, err := snapshot.Open(n.fs, n.snapshotDir(), h.DB)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	s := n.shardOf(h.DB)
-	found := &recovered{db: s.newEngine(h.DB, rec.HashSeed), from: h.JournalOffset}
-	ks := found.db.Install(h.Position, meta.hash, meta.clock)
-	found.complete = h.Position
-	for {
-		chunk, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		switch chunk[0] {
-		case recordsChunk:
-			err = ks.Load(chunk[1:])
-		case endChunk:
-			found.complete, err = parseEnd(chunk[1:])
-		default:
-			err = fmt.Errorf("unknown chunk %d", chunk[0])
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if meta.shards != len(n.shards) {
-		found.from = 0 // offsets of another division; positions tell what is contained
-	}
-	s.recovered[h.DB] = found
-	return nil
-}
-
-// replay applies the journal to what the checkpoints gave.
-func (s *shard) replay() error {
-	return s.journal.Replay(func(off journal.Offset, e *journal.Entry) error {
-		home := s.node.shardOf(e.DB)
-		r := home.recovered[e.DB]
-		if r == nil {
-			rec, ok := s.node.records.database(e.DB)
-			if !ok {
-				return nil
-			}
-			r = &recovered{db: home.newEngine(e.DB, rec.HashSeed)}
-			home.recovered[e.DB] = r
-		}
-		if r.lost != nil || off < r.from || r.db.Position().Covers(e.Position()) {
-			return nil
-		}
-		err := r.db.Recover(off, e, !r.db.Position().Covers(r.complete))
-		if err != nil {
-			// The content was replaced by a snapshot whose checkpoint wasn't
-			// finished. The primary has it.
-			s.node.log.Warn("copy given up", "db", uint64(e.DB), "err", err.Error())
-			rec, _ := s.node.records.database(e.DB)
-			*r = recovered{db: home.newEngine(e.DB, rec.HashSeed), lost: err}
-		}
-		return nil
-	})
-}
-
-// Chunks of a checkpoint begin with what they are.
+// Chunks of an old checkpoint begin with what they are.
 const (
-	recordsChunk = 'r' // records of keyspace.Dump
-	endChunk     = 'e' // the position at which the checkpoint was complete
+	oldRecords = 'r' // records of keyspace.Dump
+	oldEnd     = 'e' // the position at which the checkpoint was complete
 )
 
-// snapshotMeta is what a checkpoint's header holds beside the position.
-type snapshotMeta struct {
-	hash   uint64
-	clock  int64
-	shards int
-}
-
-func (m snapshotMeta) encode() []byte {
-	b := binary.LittleEndian.AppendUint64(nil, m.hash)
-	b = binary.LittleEndian.AppendUint64(b, uint64(m.clock))
-	return binary.LittleEndian.AppendUint32(b, uint32(m.shards))
-}
-
-var errMeta = errors.New("the header of the checkpoint can't be read")
-
-func parseMeta(b []byte) (m snapshotMeta, err error) {
-	if len(b) != 20 {
-		return m, errMeta
+func (n *Node) readOld(db *engine.DB, h snapshot.Header) (*recovered, error) {
+	if len(h.Meta) != 20 {
+		return nil, snapshot.ErrDamaged
 	}
-	m.hash = binary.LittleEndian.Uint64(b)
-	m.clock = int64(binary.LittleEndian.Uint64(b[8:]))
-	m.shards = int(binary.LittleEndian.Uint32(b[16:]))
-	return m, nil
-}
-
-func encodeEnd(p catalog.Position) []byte {
-	b := []byte{endChunk}
-	b = binary.LittleEndian.AppendUint32(b, p.Epoch)
-	return binary.LittleEndian.AppendUint64(b, p.Seq)
-}
-
-func parseEnd(b []byte) (p catalog.Position, err error) {
-	if len(b) != 12 {
-		return p, errMeta
+	file, err := snapshot.Open(n.fs, n.snapshotDir(), h.DB)
+	if err != nil {
+		return nil, err
 	}
-	return catalog.Position{Epoch: binary.LittleEndian.Uint32(b), Seq: binary.LittleEndian.Uint64(b[4:])}, nil
+	defer file.Close()
+	r := &recovered{db: db, from: h.JournalOffset, complete: h.Position}
+	r.m.shards = int(binary.LittleEndian.Uint32(h.Meta[16:]))
+	ks := db.Install(h.Position, binary.LittleEndian.Uint64(h.Meta), int64(binary.LittleEndian.Uint64(h.Meta[8:])))
+	for {
+		chunk, err := file.Next()
+		switch {
+		case err == io.EOF:
+			return r, nil
+		case err != nil:
+			return nil, err
+		case chunk[0] == oldRecords:
+			err = ks.Load(chunk[1:])
+		case chunk[0] == oldEnd && len(chunk) == 13:
+			r.complete = catalog.Position{Epoch: binary.LittleEndian.Uint32(chunk[1:]), Seq: binary.LittleEndian.Uint64(chunk[5:])}
+		default:
+			err = snapshot.ErrDamaged
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +29,7 @@ type shard struct {
 	syncing map[*session.Tenant]struct{}   // whose last changes are to be on disk
 	parting map[catalog.ID]*session.Tenant // that are to be closed
 	order   []*session.Tenant              // all, to be ticked in turn
+	at      map[*session.Tenant]int        // in order
 	turn    int
 	lively  map[*session.Tenant]int64 // those that did something lately, and when
 	failed  bool                      // the last commit failed
@@ -40,13 +40,14 @@ type shard struct {
 	synced  atomic.Uint64 // what OnSync said last
 	telling atomic.Bool   // the loop will look at it
 
-	recovered map[catalog.ID]*recovered // until the node knows what lives here
+	recovering sync.Mutex
+	recovered  map[catalog.ID]*recovered // until the node knows what lives here; under recovering while journals are replayed
 }
 
 func defaultLoops() int { return runtime.GOMAXPROCS(0) }
 
 func newShard(n *Node, index int) (s *shard, err error) {
-	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), syncing: make(map[*session.Tenant]struct{}), parting: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
+	s = &shard{node: n, index: index, tenants: make(map[catalog.ID]*session.Tenant), unsafe: make(map[*session.Tenant]struct{}), lively: make(map[*session.Tenant]int64), at: make(map[*session.Tenant]int), syncing: make(map[*session.Tenant]struct{}), parting: make(map[catalog.ID]*session.Tenant), recovered: make(map[catalog.ID]*recovered)}
 	if s.journal, err = journal.Open(n.fs, n.journalDir(index), journal.Options{
 		SegmentBytes: n.cfg.SegmentBytes, Log: n.log, OnlyWanted: true, OnSync: s.onSync, OnSyncFailed: s.onSyncFailed,
 	}); err != nil {
@@ -87,7 +88,7 @@ func (s *shard) tick() {
 		}
 		t.Do(t.Tick)
 	}
-	for range (len(s.order) + idleTicks - 1) / idleTicks {
+	for range (len(s.order) + idleTicks - 1) / idleTicks { // a turn doesn't take anybody off the list
 		s.turn++
 		if s.turn >= len(s.order) {
 			s.turn = 0
@@ -219,8 +220,13 @@ func (s *shard) close() error {
 // returns when the tenant serves.
 func (n *Node) place(rec *catalog.Database) {
 	// The seed of its hashes must be known before its first entry is written.
-	rec = n.records.put(rec)
-	if p := n.find(rec.ID); p != nil {
+	rec, changed := n.records.put(rec)
+	p := n.find(rec.ID)
+	if p == nil && !changed && n.sleeps(rec.ID) {
+		n.index(rec, nil)
+		return
+	}
+	if p != nil {
 		n.index(rec, p)
 		p.do(func() {
 			if p.Record().Revision <= rec.Revision {
@@ -241,11 +247,17 @@ func (n *Node) place(rec *catalog.Database) {
 
 // settleIn makes the tenant of a record, unless there is one.
 func (s *shard) settleIn(rec *catalog.Database) {
-	if s.tenants[rec.ID] != nil {
+	if t := s.tenants[rec.ID]; t != nil {
+		t.Do(func() {
+			if t.Record().Revision < rec.Revision {
+				t.Update(*rec)
+			}
+		})
 		return
 	}
 	t := s.newTenant(rec)
 	s.tenants[rec.ID] = t
+	s.at[t] = len(s.order)
 	s.order = append(s.order, t)
 	t.Update(*rec)
 	s.node.index(rec, &placed{t, s})
@@ -258,6 +270,10 @@ func (s *shard) newTenant(rec *catalog.Database) *session.Tenant {
 	delete(s.recovered, rec.ID)
 	if r == nil {
 		r = &recovered{db: s.newEngine(rec.ID, rec.HashSeed)}
+		if sl, ok := s.node.takeSleeper(rec.ID); ok {
+			r.db.Put(sl.pos, sl.hash, sl.clock, sl.next, engine.Sizes{Keys: sl.keys, Used: sl.used, ColdKeys: int(sl.keys), ColdBytes: sl.used})
+			r.complete = sl.complete
+		}
 	}
 	t := session.NewTenant(s.node, r.db, s.loop, s.node.log, *rec, r.complete, r.db.Position().Seq > 0)
 	t.Lost = r.lost != nil
@@ -265,51 +281,77 @@ func (s *shard) newTenant(rec *catalog.Database) *session.Tenant {
 }
 
 func (s *shard) newEngine(id catalog.ID, seed uint64) *engine.DB {
-	return engine.New(engine.Config{ID: id, HashSeed: seed, Log: s.journal, Logger: s.node.log})
+	return engine.New(engine.Config{ID: id, HashSeed: seed, Log: s.journal, Logger: s.node.log, Storage: s.node.fetcher})
 }
 
-// index lets connections find a tenant.
+// index lets connections find a tenant, or a sleeper if p is nil.
 func (n *Node) index(rec *catalog.Database, p *placed) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.mu.byID[rec.ID] = p
-	n.mu.byAddr[rec.Address] = p
+	if p != nil {
+		n.mu.byID[rec.ID] = p
+	}
+	n.mu.byAddr[rec.Address.As16()] = rec.ID
 }
 
 // remove ends a tenant that doesn't live here any more, with its data.
 func (n *Node) remove(id catalog.ID) {
 	n.retire(id)
 	n.saver.forget(id)
+	if err := n.store.tier.Drop(uint64(id)); err != nil {
+		n.log.Warn("can't remove a database from the tier", "db", uint64(id), "err", err.Error())
+	}
 	n.records.remove(id)
 }
 
 // retire ends a tenant and leaves its data.
 func (n *Node) retire(id catalog.ID) {
+	if rec, ok := n.records.database(id); ok {
+		n.shardOf(id).do(func() { // where sleepers get up
+			n.mu.Lock()
+			delete(n.mu.bedroom.sleepers, id)
+			if addr := rec.Address.As16(); n.mu.byAddr[addr] == id {
+				delete(n.mu.byAddr, addr)
+			}
+			n.mu.Unlock()
+		})
+	}
 	p := n.find(id)
 	if p == nil {
 		return
 	}
 	n.mu.Lock()
 	delete(n.mu.byID, id)
-	for addr, other := range n.mu.byAddr {
-		if other == p {
-			delete(n.mu.byAddr, addr)
-		}
-	}
 	n.mu.Unlock()
 	p.shard.do(func() { p.shard.forget(p.Tenant) })
 	p.do(func() {
 		p.Close()
 		p.Owner.Settle(func() { delete(p.shard.parting, id) })
+		n.store.forget(p.Engine)
 	})
 }
 
 // forget takes a tenant off the shard's lists.
 func (s *shard) forget(t *session.Tenant) {
-	delete(s.tenants, t.Engine.ID())
 	s.parting[t.Engine.ID()] = t
+	s.strike(t)
+}
+
+// strike is forget for a tenant that need not be waited for.
+func (s *shard) strike(t *session.Tenant) {
+	delete(s.tenants, t.Engine.ID())
 	delete(s.lively, t)
-	s.order = slices.DeleteFunc(s.order, func(other *session.Tenant) bool { return other == t })
+	i, ok := s.at[t]
+	if !ok {
+		return
+	}
+	delete(s.at, t)
+	last := len(s.order) - 1
+	if s.order[i] = s.order[last]; i < last {
+		s.at[s.order[i]] = i
+	}
+	s.order[last] = nil
+	s.order = s.order[:last]
 }
 
 // do runs fn on the shard's loop and waits for it. It returns at once when

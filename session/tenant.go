@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"vecino/catalog"
@@ -104,6 +105,8 @@ type Tenant struct {
 	durable  durable
 	room     Room
 	crowd    []*Session // that wait for room
+	active   atomic.Int64
+	told     catalog.Position // the head when all copies followed, or were told of it
 	late     lateFrames
 	dirty    bool
 	quota    quota
@@ -136,6 +139,7 @@ func NewTenant(h Host, db *engine.DB, l *loop.Loop, log *slog.Logger, rec catalo
 func NewTenantOn(h Host, db *engine.DB, clock Clock, log *slog.Logger, rec catalog.Database, complete catalog.Position, known bool, scratch *Scratch) *Tenant {
 	t := &Tenant{Host: h, Engine: db, Clock: clock, Log: log, Sizes: replication.DefaultSizes, started: clock.Now(), scratch: scratch, complete: complete}
 	t.enlist = func() { h.Dirty(t) }
+	t.active.Store(t.Now())
 	t.replica = replicaCopy{tenant: t}
 	t.follower = replication.NewFollower(rec.ID, &t.replica, known, complete)
 	t.follower.Durable(db.Position(), nil) // what was recovered is on disk
@@ -275,6 +279,7 @@ func (t *Tenant) becomeReplica() {
 func (t *Tenant) markDirty() {
 	if !t.dirty {
 		t.dirty = true
+		t.active.Store(t.Now())
 		t.settle(t.enlist)
 	}
 }
@@ -392,6 +397,7 @@ func (t *Tenant) Tick() {
 	if t.Engine.Expire(now, 200) > 0 {
 		t.markDirty()
 	}
+	t.tellResting()
 }
 
 // Frame takes a frame that another node sent about this database.
@@ -434,6 +440,7 @@ func (t *Tenant) frame(node string, kind uint8, payload []byte) {
 		err = t.elsewhere.take(node, payload)
 	case reply:
 		err = t.replied(payload)
+	case awake: // it is, by now
 	case replication.Publish:
 		if kind, channel, message, e := parsePublish(payload); e == nil {
 			t.hub.Publish(kind, channel, message)

@@ -18,6 +18,7 @@ const (
 	reply         = 21 // primary to replica
 	sessionClosed = 22 // replica to primary: nobody waits for this session any more
 	interested    = 23 // replica to primary: so many listen to a channel here
+	awake         = 24 // primary to a replica that doesn't follow: there is something new
 )
 
 // A forwarded request:

@@ -1,0 +1,422 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vecino/engine"
+	"vecino/keyspace"
+	"vecino/session"
+	"vecino/slab"
+	"vecino/tier"
+)
+
+// keeper keeps the node within its memory. Two goroutines do that. One looks how
+// much there is, often when there is much, and has who adds something wait when
+// it comes in faster than it can go. The other lets values leave: it decides who
+// gives (shares), has written to the tier what the tier hasn't got, and lets go
+// the coldest of what it has.
+//
+//	bytes in memory
+//	  total      crowded from here on: connections that add something wait
+//	  data       above it values leave ...
+//	  data - 5%  ... down to here
+//
+// It takes a database's lock for slices that are shorter than what a loop
+// notices.
+type keeper struct {
+	node *Node
+	budget
+	rng  *rand.Rand
+	wake chan struct{}
+
+	target   atomic.Int64 // data, or less while the process takes more than it should
+	resident atomic.Int64 // when last looked
+	process  atomic.Int64 // what the whole process took when last looked
+	crowded  atomic.Bool
+	stuck    atomic.Bool // nothing can leave any more
+
+	offloads, offloaded, relieves, stalls, sleeps atomic.Int64
+
+	mu     sync.Mutex
+	barren map[*engine.DB]int64 // bytes in memory of which nothing could leave
+}
+
+func newKeeper(n *Node, total int64) *keeper {
+	k := &keeper{
+		node: n, budget: divide(total), rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		wake: make(chan struct{}, 1), barren: make(map[*engine.DB]int64),
+	}
+	k.target.Store(k.data)
+	return k
+}
+
+const (
+	lookOften  = 10 * time.Millisecond
+	lookRarely = 250 * time.Millisecond
+)
+
+// watch looks how much is in memory until ctx ends.
+func (k *keeper) watch(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var process time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
+		if began.Sub(process) > lookRarely {
+			process = began
+			k.lookAtProcess()
+		}
+		total := k.look()
+		target := k.target.Load()
+		if total > target {
+			select {
+			case k.wake <- struct{}{}:
+			default:
+			}
+		}
+		next := lookRarely
+		if total > target*8/10 {
+			next = lookOften
+		}
+		// With very many databases looking itself must not take much.
+		timer.Reset(max(next, 50*time.Since(began)))
+	}
+}
+
+// look adds up what databases hold, and says who may add more.
+func (k *keeper) look() (total int64) {
+	list := k.demands()
+	for i := range list {
+		total += list[i].resident
+	}
+	k.resident.Store(total)
+	target := k.target.Load()
+	crowded := k.crowded.Load()
+	switch {
+	case total > target+target/10:
+		crowded = true
+	case total <= target+target/50:
+		crowded = false
+		k.stuck.Store(false)
+	}
+	if crowded && !k.crowded.Load() {
+		k.stalls.Add(1)
+	}
+	was := k.crowded.Swap(crowded)
+	if !was && !crowded {
+		return total
+	}
+	room := session.Roomy
+	if crowded {
+		room = session.Crowded
+		if k.stuck.Load() {
+			room = session.Full
+		}
+	}
+	demands := make([]demand, len(list))
+	for i := range list {
+		demands[i] = list[i].demand
+	}
+	give := shares(demands, target)
+	for i, d := range list {
+		r := room
+		if give[i] == 0 && room == session.Crowded {
+			r = session.Roomy // it pays for nobody
+		}
+		if d.p.Room() != r {
+			d.p.Owner.Post(func() {
+				d.p.Engine.Lock()
+				defer d.p.Engine.Unlock()
+				d.p.SetRoom(r)
+			})
+		}
+	}
+	return total
+}
+
+// lookAtProcess lowers the target when the process as a whole takes more than
+// its budget: what was set aside for all the rest doesn't suffice then.
+func (k *keeper) lookAtProcess() {
+	takes, live := processMemory()
+	k.process.Store(takes)
+	target := k.target.Load()
+	switch over := takes - k.total - k.total/10; {
+	case over > 0:
+		target = max(target-over/4, k.data*3/4)
+	default:
+		target = min(target+k.data/50, k.data)
+	}
+	k.target.Store(target)
+	if k.node.cfg.OwnProcess {
+		limitProcess(k.total, slab.Held(), live)
+	}
+}
+
+var processSamples = []string{"/memory/classes/total:bytes", "/memory/classes/heap/released:bytes", "/gc/heap/live:bytes"}
+
+// processMemory is what the process takes of the machine, as far as the runtime
+// and slabs know, and how much of it the collector found in use.
+func processMemory() (takes, live int64) {
+	samples := make([]metrics.Sample, len(processSamples))
+	for i, name := range processSamples {
+		samples[i].Name = name
+	}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64()) - int64(samples[1].Value.Uint64()) + slab.Held(), int64(samples[2].Value.Uint64())
+}
+
+// asking is a database that holds memory.
+type asking struct {
+	demand
+	p *placed
+}
+
+func (k *keeper) demands() []asking {
+	all := k.node.all()
+	list := make([]asking, 0, len(all))
+	now := time.Now().UnixMilli()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range all {
+		db := p.Engine
+		db.Lock()
+		if db.State() == engine.Awake {
+			a := asking{p: p, demand: demand{resident: db.Keyspace().Resident(), idle: time.Duration(now-p.Active()) * time.Millisecond}}
+			if stays, ok := k.barren[db]; ok {
+				if a.fixed = min(stays, a.resident); a.resident > stays+stays/20 {
+					delete(k.barren, db) // it has grown: perhaps something can leave
+					a.fixed = 0
+				}
+			}
+			list = append(list, a)
+		}
+		db.Unlock()
+	}
+	return list
+}
+
+// relieve has values leave until enough have, whenever there is too much.
+func (k *keeper) relieve(ctx context.Context) {
+	fruitless := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		}
+		for ctx.Err() == nil {
+			list := k.demands()
+			total := int64(0)
+			demands := make([]demand, len(list))
+			for i, a := range list {
+				demands[i] = a.demand
+				total += a.resident
+			}
+			target := k.target.Load()
+			if total <= target {
+				fruitless = 0
+				break
+			}
+			k.relieves.Add(1)
+			give := shares(demands, target-target/20)
+			freed, order := int64(0), make([]int, len(list))
+			for i := range order {
+				order[i] = i
+			}
+			slices.SortFunc(order, func(a, b int) int { return cmp.Compare(give[b], give[a]) })
+			for _, i := range order {
+				if give[i] == 0 || ctx.Err() != nil {
+					break
+				}
+				// Not all at once: who came to be above its share meanwhile gives too.
+				got, err := k.take(ctx, list[i].p, min(give[i], k.data/8+1))
+				if err != nil && ctx.Err() == nil {
+					k.node.log.Error("values can't leave memory", "db", uint64(list[i].p.Engine.ID()), "err", err.Error())
+				}
+				freed += got
+			}
+			if freed > 0 {
+				fruitless = 0
+				continue
+			}
+			if k.node.sleepOldest(ctx) {
+				fruitless = 0
+				continue
+			}
+			if fruitless++; fruitless >= 3 {
+				if k.stuck.CompareAndSwap(false, true) {
+					k.node.log.Error("memory is full and nothing more can leave it; writes are refused where databases are above their share", "bytes", total, "budget", k.data, "next", "raise --memory, or move databases to other nodes")
+				}
+				wait(ctx, time.Second)
+				break
+			}
+			wait(ctx, 50*time.Millisecond)
+		}
+	}
+}
+
+// sliceTime is how long a database's lock is held at a time.
+const sliceTime = 200 * time.Microsecond
+
+// take lets want bytes of a database go, if so many can.
+func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, err error) {
+	db := p.Engine
+	batch := 16
+	swept := false
+	for misses := 0; freed < want && misses < 8 && ctx.Err() == nil; {
+		since := k.node.store.since(p)
+		var dirty []candidate
+		var gone int64
+		db.Lock()
+		began := time.Now()
+		if db.State() != engine.Awake || db.Err() != nil {
+			db.Unlock()
+			break
+		}
+		ks := db.Keyspace()
+		ks.Coldest(batch, since, k.rng, func(c *keyspace.Candidate) {
+			if !c.Clean {
+				dirty = append(dirty, candidate{c.DB, c.Hash, slices.Clone(c.Key), c.Seq})
+				return
+			}
+			if bytes := db.Offload(c.DB, c.Hash, c.Key, c.Seq); bytes > 0 {
+				gone += bytes
+				k.offloads.Add(1)
+			}
+		})
+		keys, behind := uint64(ks.Keys()), db.Position().Seq-since
+		took := time.Since(began)
+		db.Unlock()
+		freed += gone
+		switch {
+		case took > sliceTime && batch > 4:
+			batch /= 2
+		case took < sliceTime/3 && batch < 64:
+			batch *= 2
+		}
+		switch {
+		case gone == 0 && len(dirty) == 0:
+			misses++
+		case len(dirty) > batch/2 && behind > keys/8 && !swept:
+			// Much of it is not in the tier. All at once is cheaper then than one by
+			// one.
+			swept = true
+			if err := k.node.store.sweep(ctx, p); err != nil {
+				return freed, err
+			}
+		case len(dirty) > batch/2:
+			got, err := k.write(ctx, p, dirty, want-freed)
+			freed += got
+			if err != nil {
+				return freed, err
+			}
+			if got == 0 {
+				misses++
+			}
+		default:
+			misses = 0
+		}
+		runtime.Gosched()
+	}
+	k.offloaded.Add(freed)
+	if freed == 0 && ctx.Err() == nil {
+		db.Lock()
+		stays := db.Keyspace().Resident()
+		db.Unlock()
+		k.mu.Lock()
+		k.barren[db] = stays
+		k.mu.Unlock()
+	}
+	return freed, nil
+}
+
+// candidate is a key whose value is to leave and isn't in the tier.
+type candidate struct {
+	db   int
+	hash uint64
+	key  []byte
+	seq  uint64
+}
+
+// writeBytes is about how much one session for single keys writes.
+const writeBytes = 4 << 20
+
+// write brings single keys to the tier and lets go their values.
+func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want int64) (freed int64, err error) {
+	db := p.Engine
+	more := func(limit int) {
+		db.Lock()
+		defer db.Unlock()
+		if db.State() == engine.Awake {
+			db.Keyspace().Coldest(limit, k.node.store.since(p), k.rng, func(c *keyspace.Candidate) {
+				if !c.Clean {
+					keys = append(keys, candidate{c.DB, c.Hash, slices.Clone(c.Key), c.Seq})
+				}
+			})
+		}
+	}
+	for range 64 {
+		more(32)
+	}
+	slices.SortFunc(keys, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.db, b.db), cmp.Compare(a.hash, b.hash), slices.Compare(a.key, b.key))
+	})
+	keys = slices.CompactFunc(keys, func(a, b candidate) bool { return a.db == b.db && a.hash == b.hash && string(a.key) == string(b.key) })
+	written := keys[:0]
+	err = k.node.store.session(p, func(w *tier.Writer, ks *keyspace.Keyspace) error {
+		bytes := 0
+		for len(keys) > 0 && bytes < writeBytes && ctx.Err() == nil {
+			db.Lock()
+			if db.Keyspace() != ks {
+				db.Unlock()
+				return fmt.Errorf("the content of database %d was replaced", db.ID())
+			}
+			for began := time.Now(); len(keys) > 0 && bytes < writeBytes && time.Since(began) < sliceTime; keys = keys[1:] {
+				c := keys[0]
+				if ks.SweepKey(c.db, c.hash, c.key, func(r *keyspace.Record) {
+					if r.KeepBody {
+						return
+					}
+					w.Put(uint8(r.DB), r.Hash, r.Key, r.Head, r.Body)
+					bytes += len(r.Body)
+					c.seq = r.Seq
+				}) {
+					written = append(written, c)
+				}
+			}
+			db.Unlock()
+			runtime.Gosched()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for len(written) > 0 {
+		db.Lock()
+		for began := time.Now(); len(written) > 0 && time.Since(began) < sliceTime; written = written[1:] {
+			c := written[0]
+			if bytes := db.Offload(c.db, c.hash, c.key, c.seq); bytes > 0 {
+				freed += bytes
+				k.offloads.Add(1)
+			}
+		}
+		db.Unlock()
+		runtime.Gosched()
+	}
+	return freed, nil
+}

@@ -1,0 +1,402 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vecino/engine"
+	"vecino/region"
+	"vecino/resp"
+)
+
+// layDown puts a copy to sleep as if it had been idle for long, and reports whether
+// its content left memory.
+func (db *database) layDown(r region.Code) bool {
+	n := db.c.nodes[r]
+	p := n.find(db.id)
+	return p != nil && n.layDown(context.Background(), p, time.Now().Add(time.Hour).UnixMilli())
+}
+
+// asleep puts a copy to sleep, tenant and all, whose connections are closed.
+func (db *database) asleep(r region.Code) {
+	db.c.t.Helper()
+	db.c.eventually("a sleeper in "+string(r), func() error {
+		db.layDown(r)
+		if !db.c.nodes[r].sleeps(db.id) {
+			return errors.New("still a tenant")
+		}
+		return nil
+	})
+}
+
+func TestADatabaseSleepsUnderItsConnectionsAndWithoutThem(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	n := c.nodes["mad"]
+	cl := db.client("mad")
+	cl.fill(0, 100)
+	want, head := db.contents("mad"), db.position("mad")
+
+	c.eventually("asleep", func() error {
+		if !db.layDown("mad") {
+			return errors.New("awake")
+		}
+		return nil
+	})
+	p := n.find(db.id)
+	if p == nil {
+		t.Fatal("the tenant went although a client is connected")
+	}
+	p.Engine.Lock()
+	state, sizes := p.Engine.State(), p.Engine.Sizes()
+	p.Engine.Unlock()
+	if state != engine.Asleep || sizes.Keys != 601 || sizes.Resident != 0 {
+		t.Errorf("it is %v, with %d keys and %d bytes in memory", state, sizes.Keys, sizes.Resident)
+	}
+	cl.want(`"value of 7"`, "GET", "s7")
+
+	cl.conn.Close()
+	for round := range 3 {
+		db.asleep("mad")
+		if p := n.find(db.id); p != nil {
+			t.Fatal("both a tenant and a sleeper")
+		}
+		cl := db.client("mad")
+		cl.want(`"value of 8"`, "GET", "s8")
+		cl.want("(integer) 601", "DBSIZE")
+		if got := db.contents("mad"); got != want {
+			t.Fatalf("round %d: the content is another", round)
+		}
+		if got := db.position("mad"); got != head {
+			t.Errorf("round %d: at %v, was at %v", round, got, head)
+		}
+		cl.conn.Close()
+	}
+
+	// It begins as a sleeper when the node starts.
+	db.asleep("mad")
+	c.stop("mad")
+	c.start("mad")
+	if n = c.nodes["mad"]; !n.sleeps(db.id) {
+		t.Error("awake after a start, although nobody asked for it")
+	}
+	if got := db.contents("mad"); got != want {
+		t.Error("the content is another after a start")
+	}
+	cl = db.client("mad")
+	cl.want("OK", "SET", "s8", "new")
+	cl.conn.Close()
+	db.asleep("mad")
+	db.client("mad").want(`"new"`, "GET", "s8")
+}
+
+func TestKeysOfSleepersExpire(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	n := c.nodes["mad"]
+	cl := db.client("mad")
+	cl.want("OK", "SET", "stays", "1")
+	cl.want("OK", "SET", "soon", "1", "PX", "300")
+	head := db.position("mad")
+	cl.conn.Close()
+	db.asleep("mad")
+	c.eventually("a deletion that nobody asked for", func() error {
+		p := n.find(db.id)
+		if p == nil {
+			return errors.New("asleep")
+		}
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		if p.Engine.Position() == head {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	cl = db.client("mad")
+	cl.want("(integer) 1", "DBSIZE")
+}
+
+func TestCopiesOfOneDatabaseWakeEachOther(t *testing.T) {
+	c := newCluster(t, "mad", "scl")
+	db := c.create("mad", "scl")
+	cl := db.client("mad")
+	cl.fill(0, 50)
+	db.applied("scl", "mad")
+	cl.conn.Close()
+	rest := func() {
+		t.Helper()
+		db.asleep("scl") // it stops following
+		db.asleep("mad") // which the primary has seen, or it would stay
+	}
+	rest()
+
+	// A write through the replica wakes both, and is read there.
+	far := db.client("scl")
+	far.want("OK", "SET", "s1", "from far")
+	far.want(`"from far"`, "GET", "s1")
+	far.conn.Close()
+	rest()
+
+	// A write at the primary wakes the replica, which nobody is connected to.
+	near := db.client("mad")
+	near.want("OK", "SET", "s1", "from near")
+	head := db.position("mad")
+	c.eventually("the replica has heard of it", func() error {
+		p := c.nodes["scl"].find(db.id)
+		if p == nil {
+			return errors.New("it sleeps")
+		}
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		if at := p.Engine.Position(); at != head {
+			return fmt.Errorf("it is at %v of %v", at, head)
+		}
+		return nil
+	})
+	if near, far := db.contents("mad"), db.contents("scl"); near != far {
+		t.Error("the copies differ")
+	}
+}
+
+// TestNothingIsLostWhileFallingAsleep has clients count, on connections that stay
+// and on new ones, while the database is put to sleep all the time.
+func TestNothingIsLostWhileFallingAsleep(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	const clients, rounds = 6, 60
+	var tasks sync.WaitGroup
+	done := make(chan struct{})
+	turns := make(chan struct{}, clients) // one for each command: there is a pause between them, now and then
+	tasks.Go(func() {
+		for {
+			db.layDown("mad")
+			for range clients {
+				select {
+				case <-done:
+					return
+				case turns <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	var counting sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		counting.Go(func() {
+			var conn net.Conn
+			var r *resp.Reader
+			for n := 1; n <= rounds; n++ {
+				<-turns
+				if conn == nil {
+					var err error
+					if conn, err = db.dial("mad"); err != nil {
+						errs[i] = err
+						return
+					}
+					r = resp.NewReader(conn)
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				conn.Write(resp.AppendCommand(nil, "INCR", fmt.Sprint("n", i)))
+				v, err := r.Read()
+				if want := fmt.Sprintf("(integer) %d", n); err != nil || v.String() != want {
+					errs[i] = fmt.Errorf("answers %v (%v), want %s", v, err, want)
+					return
+				}
+				if i%2 == 0 && n%3 == 0 {
+					conn.Close()
+					conn = nil
+				}
+			}
+			if conn != nil {
+				conn.Close()
+			}
+		})
+	}
+	counting.Wait()
+	close(done)
+	tasks.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	cl := db.client("mad")
+	for i := range clients {
+		cl.want(fmt.Sprintf(`"%d"`, rounds), "GET", fmt.Sprint("n", i))
+	}
+	if c.nodes["mad"].slept.Load() == 0 {
+		t.Error("it never slept")
+	}
+}
+
+func TestNodesEndWhileDatabasesWake(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	cl := db.client("mad")
+	cl.fill(0, 200)
+	cl.conn.Close()
+	for range 5 {
+		db.asleep("mad")
+		conn, err := db.greet("mad")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write(append(resp.AppendCommand(nil, "AUTH", db.password), resp.AppendCommand(nil, "GET", "s1")...))
+		c.stop("mad")
+		conn.SetDeadline(time.Now().Add(patience))
+		io.Copy(io.Discard, conn) // ends, with or without replies
+		conn.Close()
+		c.start("mad")
+		cl := db.client("mad")
+		cl.want(`"value of 1"`, "GET", "s1")
+		cl.conn.Close()
+	}
+}
+
+// small starts a node for one database that has little memory, whose shares are as
+// given.
+func small(t *testing.T, data int64) *Node {
+	t.Helper()
+	n, err := Start(Config{Standalone: true, ID: "mad-1", State: t.TempDir(), Proxy: "127.0.0.1:0", Loops: 2, Memory: leastMemory, SegmentBytes: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	n.keeper.data = data
+	n.keeper.target.Store(data)
+	return n
+}
+
+func plain(t *testing.T, n *Node) *client {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &client{t, conn, resp.NewReader(conn)}
+}
+
+// TestMoreThanFitsInMemory has clients write many times what the node may keep, and
+// read it back while others write: every value is what was last answered.
+func TestMoreThanFitsInMemory(t *testing.T) {
+	const data = 2 << 20
+	n := small(t, data)
+	const clients, keys, ops = 4, 1200, 3000
+	var tasks sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		tasks.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 7))
+			ledger := make(map[int]int)
+			conn, err := net.Dial("tcp", n.Addr())
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer conn.Close()
+			r := resp.NewReader(conn)
+			value := func(k, v int) string {
+				return fmt.Sprintf("%d of %d of %d:", v, k, i) + strings.Repeat("x", 600+k%1000)
+			}
+			for op := range ops + keys {
+				k := rng.IntN(keys)
+				if op >= ops {
+					k = op - ops // and in the end all of them
+				}
+				v, known := ledger[k]
+				write := op < ops && (op < ops/2 || rng.IntN(3) == 0)
+				words := []string{"GET", fmt.Sprintf("%d:%d", i, k)}
+				want := "(nil)"
+				if known {
+					want = fmt.Sprintf("%q", value(k, v))
+				}
+				if write {
+					ledger[k] = op
+					words, want = []string{"SET", words[1], value(k, op)}, "OK"
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				conn.Write(resp.AppendCommand(nil, words...))
+				got, err := r.Read()
+				if err != nil || got.String() != want {
+					errs[i] = fmt.Errorf("%s %s answers %.60s (%v), want %.60s", words[0], words[1], got, err, want)
+					return
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	p, k := n.find(1), n.keeper
+	c := &cluster{t: t}
+	c.eventually("no more in memory than may be", func() error {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		sizes := p.Engine.Sizes()
+		if sizes.Used < 2*data {
+			t.Fatalf("%d bytes are too few to prove anything", sizes.Used)
+		}
+		if sizes.Resident > k.target.Load() {
+			return fmt.Errorf("%d of %d bytes are in memory", sizes.Resident, sizes.Used)
+		}
+		return nil
+	})
+	if k.offloads.Load() == 0 || n.fetcher.fetches.Load() == 0 {
+		t.Errorf("%d values left, %d came back", k.offloads.Load(), n.fetcher.fetches.Load())
+	}
+}
+
+// TestKeysThatCannotLeaveAreRefusedInTheEnd has keys of which nothing can leave
+// fill the memory: writes are refused, reads and deletions go on, and when there is
+// room, so do writes.
+func TestKeysThatCannotLeaveAreRefusedInTheEnd(t *testing.T) {
+	n := small(t, 256<<10)
+	cl := plain(t, n)
+	refused := -1
+	c := &cluster{t: t}
+	i := 0
+	c.eventually("a write that is refused", func() error {
+		got := cl.do("SET", fmt.Sprint("key", i), "short")
+		if strings.HasPrefix(got, "(error) OOM ") {
+			refused = i
+			return nil
+		}
+		if got != "OK" {
+			t.Fatal(got)
+		}
+		for range 200 { // no reply is looked at before all are sent
+			i++
+			cl.send("SET", fmt.Sprint("key", i), "short")
+		}
+		for range 200 {
+			if got := cl.receive(); strings.HasPrefix(got, "(error)") && !strings.HasPrefix(got, "(error) OOM ") {
+				t.Fatal(got)
+			}
+		}
+		return errors.New("none is")
+	})
+	cl.want(`"short"`, "GET", "key0")
+	cl.want("OK", "FLUSHALL")
+	c.eventually("a write that is taken again", func() error {
+		if got := cl.do("SET", "a", "b"); got != "OK" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	if refused < 100 {
+		t.Errorf("refused after %d keys already", refused)
+	}
+}

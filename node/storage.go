@@ -1,0 +1,418 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"vecino/catalog"
+	"vecino/engine"
+	"vecino/journal"
+	"vecino/keyspace"
+	"vecino/tier"
+)
+
+// store is the tier as the databases of a node use it. A database has one session
+// with it at a time; what a session has written counts when it is committed.
+//
+// There are two kinds. A sweep writes all that changed since the last sweep began,
+// and is a checkpoint: the journal behind where it began isn't needed any more. A
+// plain session writes some keys, so that their values can leave memory. Both keep
+// the meta record true; see meta.
+//
+// Nothing is committed that is newer than the journal on disk: after a power cut
+// the journal would have forgotten writes whose values the tier shows.
+type store struct {
+	node *Node
+	tier *tier.Tier
+
+	mu  sync.Mutex
+	dbs map[*engine.DB]*stored
+}
+
+// stored is what is known of a database's content in the tier.
+type stored struct {
+	mu    sync.Mutex         // held for a session
+	of    *keyspace.Keyspace // that the rest is about; the tier holds something else, or nothing, while the database has another
+	since uint64             // from where the next complete sweep goes on
+	swept catalog.Position   // where the last one ended, if nothing came in between
+
+	sweeping journal.Offset // FirstUnsaved when the sweep that is under way began; under the database's lock
+}
+
+// holds is the offset of the oldest entry that is in the journal only, 0 if there
+// is none. The lock of the database is held.
+func (st *store) holds(db *engine.DB) journal.Offset {
+	off, sweeping := db.FirstUnsaved(), st.of(db).sweeping
+	if sweeping != 0 && (off == 0 || sweeping < off) {
+		return sweeping
+	}
+	return off
+}
+
+func openStore(n *Node, b budget) (*store, error) {
+	t, err := tier.Open(filepath.Join(n.cfg.State, "tier"), tier.Options{FS: tier.Over(n.fs), CacheBytes: b.cache, MemBytes: b.writes, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	return &store{node: n, tier: t, dbs: make(map[*engine.DB]*stored)}, nil
+}
+
+func (st *store) close() error { return st.tier.Close() }
+
+func (st *store) of(db *engine.DB) *stored {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	d := st.dbs[db]
+	if d == nil {
+		d = new(stored)
+		st.dbs[db] = d
+	}
+	return d
+}
+
+// forget ends what is known of a database that is no tenant any more.
+func (st *store) forget(db *engine.DB) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	delete(st.dbs, db)
+}
+
+// since is the write from which the next complete sweep goes on. It is not for
+// inside a session.
+func (st *store) since(p *placed) uint64 {
+	d := st.of(p.Engine)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.since
+}
+
+// lock keeps sessions of a database from beginning, once none is under way.
+func (st *store) lock(db *engine.DB) (unlock func()) {
+	d := st.of(db)
+	d.mu.Lock()
+	return d.mu.Unlock
+}
+
+// complete reports whether the tier holds all that the database is now. The lock of
+// the database is held, and lock.
+func (st *store) complete(db *engine.DB) bool {
+	return st.of(db).complete(db)
+}
+
+func (d *stored) complete(db *engine.DB) bool {
+	return d.of == db.Keyspace() && d.swept == db.Position() && db.FirstUnsaved() == 0 && db.Keyspace().Buried() == 0
+}
+
+// read reads one value.
+func (st *store) read(id catalog.ID, k keyspace.ColdKey) (head, body []byte, err error) {
+	head, body, _, err = st.tier.Get(tier.Key{DB: uint64(id), Space: uint8(k.DB), Hash: k.Hash, Key: k.Key})
+	return head, body, err
+}
+
+// whole reads a database that sleeps.
+func (st *store) whole(db *engine.DB) (*keyspace.Keyspace, error) {
+	d := st.of(db)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ks := db.NewKeyspace()
+	if err := st.load(db, ks); err != nil {
+		return nil, err
+	}
+	db.Lock()
+	d.of, d.since, d.swept = ks, db.Position().Seq, db.Position()
+	db.Unlock()
+	return ks, nil
+}
+
+// load reads the keys of a database, and the values that stand in their heads.
+func (st *store) load(db *engine.DB, ks *keyspace.Keyspace) error {
+	return st.tier.Heads(uint64(db.ID()), func(space uint8, _ uint64, key, head []byte) error {
+		return ks.LoadHead(int(space), key, head)
+	})
+}
+
+// meta reads the meta record of a database; there is false if it has none.
+func (st *store) meta(id catalog.ID) (m meta, there bool, err error) {
+	b, err := st.tier.Meta(uint64(id))
+	if err != nil || b == nil {
+		return m, false, err
+	}
+	m, err = parseMeta(b)
+	return m, err == nil, err
+}
+
+// writing is a session under way.
+type writing struct {
+	*stored
+	st     *store
+	p      *placed
+	w      *tier.Writer
+	ks     *keyspace.Keyspace
+	fresh  bool // the tier holds something else than this content
+	graves keyspace.Graves
+}
+
+// begin opens a session. The lock of the database is held, and d's.
+func (st *store) begin(d *stored, p *placed) *writing {
+	ks := p.Engine.Keyspace()
+	return &writing{stored: d, st: st, p: p, w: st.tier.Begin(uint64(p.Engine.ID())), ks: ks, fresh: ks != d.of, graves: ks.TakeGraves()}
+}
+
+// bury deletes from the tier what isn't there any more, first of all. The lock of
+// the database is not held.
+func (s *writing) bury() error {
+	if s.fresh {
+		there, err := s.st.tier.Has(uint64(s.p.Engine.ID()))
+		if err != nil {
+			return err
+		}
+		if there {
+			s.w.DeleteAll()
+			s.w.Meta(nil)
+		}
+	}
+	for space := range s.graves.Flushed() {
+		s.w.DeleteSpace(uint8(space))
+	}
+	for g := range s.graves.Keys() {
+		s.w.Delete(uint8(g.DB), g.Hash, g.Key)
+	}
+	return nil
+}
+
+// end commits a session, unless err says that it failed.
+func (s *writing) end(err error, sync bool) error {
+	if err == nil {
+		err = s.p.shard.journal.Sync()
+	}
+	if err == nil {
+		err = s.w.Commit(sync)
+	} else {
+		s.w.Abort()
+	}
+	if err != nil {
+		db := s.p.Engine
+		db.Lock()
+		s.ks.Rebury(s.graves)
+		db.Unlock()
+		return err
+	}
+	if s.fresh {
+		s.of, s.since, s.swept = s.ks, 0, catalog.Position{}
+	}
+	return nil
+}
+
+// session writes to the tier what put puts, behind the graves of the database.
+func (st *store) session(p *placed, put func(w *tier.Writer, ks *keyspace.Keyspace) error) error {
+	d := st.of(p.Engine)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	db := p.Engine
+	db.Lock()
+	if db.State() != engine.Awake || !p.Savable() {
+		db.Unlock()
+		return errNotSavable
+	}
+	s := st.begin(d, p)
+	db.Unlock()
+	err := s.bury()
+	if err == nil {
+		err = put(s.w, s.ks)
+	}
+	if err == nil {
+		err = s.extend()
+	}
+	return s.end(err, false)
+}
+
+// extend says in the meta record that the records are newer now than when they were
+// swept.
+func (s *writing) extend() error {
+	if s.fresh {
+		return nil // no sweep yet, no record
+	}
+	db := s.p.Engine
+	m, there, err := s.st.meta(db.ID())
+	if err != nil || !there {
+		return err
+	}
+	db.Lock()
+	m.end = db.Position()
+	db.Unlock()
+	s.w.Meta(m.encode())
+	return nil
+}
+
+// sweep writes to the tier all that has changed since the last complete sweep.
+func (st *store) sweep(ctx context.Context, p *placed) (err error) {
+	d := st.of(p.Engine)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	db := p.Engine
+	db.Lock()
+	if !p.Savable() || db.State() == engine.Waking {
+		db.Unlock()
+		return errNotSavable
+	}
+	asleep := db.State() == engine.Asleep
+	if asleep && db.FirstUnsaved() == 0 || !asleep && d.complete(db) {
+		db.Unlock()
+		return nil
+	}
+	unsaved := db.FirstUnsaved()
+	db.SetUnsaved(0)
+	d.sweeping = unsaved
+	m := meta{from: db.Position(), hash: db.HistoryHash(), clock: db.Clock(), offset: p.shard.journal.Tail(), shards: len(st.node.shards)}
+	m.end = m.from
+	if complete := p.Complete(); complete.Seq > m.end.Seq {
+		m.end = complete
+	}
+	s := &writing{stored: d, st: st, p: p, ks: db.Keyspace()}
+	if !asleep {
+		s = st.begin(d, p)
+	}
+	db.Unlock()
+	defer func() {
+		db.Lock()
+		defer db.Unlock()
+		d.sweeping = 0
+		if err != nil && unsaved != 0 { // else what was made meanwhile is the oldest
+			db.SetUnsaved(unsaved)
+		}
+	}()
+	if asleep {
+		return s.moveOn(m)
+	}
+	if err = s.bury(); err == nil {
+		err = s.sweep(ctx, &m)
+	}
+	if err == nil {
+		s.w.Meta(m.encode())
+	}
+	if err = s.end(err, true); err != nil {
+		return err
+	}
+	d.since, d.swept = m.from.Seq, catalog.Position{}
+	if m.from == m.end {
+		d.swept = m.end
+	}
+	p.Owner.Post(func() { p.Saved(m.from) })
+	return nil
+}
+
+// moveOn writes where the history of a database stands that sleeps: it may have
+// become the primary of a new epoch, which changes no key.
+func (s *writing) moveOn(m meta) error {
+	old, there, err := s.st.meta(s.p.Engine.ID())
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("database %d sleeps, and the tier has no record of it", s.p.Engine.ID())
+	}
+	m.next, m.keys, m.used = old.next, old.keys, old.used
+	if err := s.p.shard.journal.Sync(); err != nil {
+		return err
+	}
+	w := s.st.tier.Begin(uint64(s.p.Engine.ID()))
+	w.Meta(m.encode())
+	return w.Commit(true)
+}
+
+// A sweep takes a database's lock for at most about sliceTime at a time, and looks
+// at so many keys before it looks at the clock.
+const (
+	fewestLooks = 16
+	mostLooks   = 4096
+)
+
+// sweep puts what changed, and notes in m how the database is at the end.
+func (s *writing) sweep(ctx context.Context, m *meta) error {
+	db, since := s.p.Engine, s.since
+	if s.fresh {
+		since = 0
+	}
+	var at keyspace.Cursor
+	var some sweptRecords
+	for looks := 64; !at.Done(); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		db.Lock()
+		if db.Keyspace() != s.ks || db.Err() != nil {
+			db.Unlock()
+			return fmt.Errorf("the content of database %d was replaced", db.ID())
+		}
+		began := time.Now()
+		some.clear()
+		s.ks.Sweep(&at, since, looks, some.add)
+		took := time.Since(began)
+		if at.Done() {
+			if pos := db.Position(); pos.Seq > m.end.Seq {
+				m.end = pos
+			}
+			m.next, m.keys, m.used = db.NextExpiry(), int64(s.ks.Keys()), s.ks.Used()
+		}
+		db.Unlock()
+		// Without the lock: this may wait for the disk.
+		some.put(s.w)
+		switch {
+		case took > sliceTime && looks > fewestLooks:
+			looks /= 2
+		case took < sliceTime/3 && looks < mostLooks:
+			looks *= 2
+		}
+		runtime.Gosched()
+	}
+	return nil
+}
+
+// sweptRecords are some that were copied under a database's lock.
+type sweptRecords struct {
+	list []keyspace.Record
+	buf  []byte
+}
+
+func (r *sweptRecords) clear() {
+	clear(r.list)
+	r.list, r.buf = r.list[:0], r.buf[:0]
+	const keep = 4 << 20
+	if cap(r.buf) > keep {
+		r.buf = nil
+	}
+}
+
+func (r *sweptRecords) add(rec *keyspace.Record) {
+	c := *rec
+	c.Key, c.Head = r.keep(rec.Key), r.keep(rec.Head)
+	if rec.Body != nil {
+		c.Body = r.keep(rec.Body)
+	}
+	r.list = append(r.list, c)
+}
+
+// keep copies b. When the buffer moves, what was copied before stays where it was.
+func (r *sweptRecords) keep(b []byte) []byte {
+	at := len(r.buf)
+	r.buf = append(r.buf, b...)
+	return r.buf[at:len(r.buf):len(r.buf)]
+}
+
+func (r *sweptRecords) put(w *tier.Writer) {
+	for i := range r.list {
+		putRecord(w, &r.list[i])
+	}
+}
+
+func putRecord(w *tier.Writer, r *keyspace.Record) {
+	if r.KeepBody {
+		w.PutHead(uint8(r.DB), r.Hash, r.Key, r.Head)
+		return
+	}
+	w.Put(uint8(r.DB), r.Hash, r.Key, r.Head, r.Body)
+}
