@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 
@@ -218,7 +219,9 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err erro
 func (db *DB) restore(now int64, k *keyspace.ColdKey, head, body []byte, err error, asked bool) (told error) {
 	defer db.guard(&told)
 	if err == nil {
-		err = db.ks.Restore(*k, head, body)
+		if err = db.ks.Restore(*k, head, body); err == nil && db.needs(now, k) {
+			err = errOther // asking again would give the same
+		}
 	}
 	f := &db.fetches
 	if err == nil || !db.ks.IsCold(k.DB, k.Key) {
@@ -237,6 +240,19 @@ func (db *DB) restore(now int64, k *keyspace.ColdKey, head, body []byte, err err
 		db.cfg.Logger.Warn("a value can't be read from the tier", "db", uint64(db.id), "err", err.Error())
 	}
 	return errUnread
+}
+
+var errOther = errors.New("the tier holds another value of a key than the one that was put there last")
+
+// needs reports whether a key's value is the one that was asked for, and still not
+// in memory.
+func (db *DB) needs(now int64, k *keyspace.ColdKey) bool {
+	if !db.ks.IsCold(k.DB, k.Key) {
+		return false
+	}
+	db.ks.View(k.DB, now, nil) // forgets what was wanted
+	db.ks.WantCold(k.DB, k.Key)
+	return db.ks.Wanted()[0].Seq == k.Seq
 }
 
 // loaded has a command offered again, unless its client is gone.

@@ -205,6 +205,38 @@ func TestWhatCannotBeReadIsToldAndNothingIsLost(t *testing.T) {
 	o.want("*1 $1 z ")
 }
 
+func TestAValueOfAnotherTimeIsNotAskedForAgainAndAgain(t *testing.T) {
+	b := openCold(t)
+	b.do("SET a 1")
+	b.tier.freeze()
+	old := b.tier.records["a"]
+	o := b.offer("INCR a")
+	b.tier.answer(b.now, nil)
+	o.want(":2 ")
+	b.tier.freeze()
+	now := b.tier.records["a"]
+	b.tier.records["a"] = old // the tier has gone back
+	o = b.offer("GET a")
+	b.tier.answer(b.now, nil)
+	if !strings.HasPrefix(o.reply, "-ERR the value could not be read from disk") || len(b.tier.asked) > 0 {
+		t.Errorf("it answers %q and asks for %q", o.reply, b.tier.wanted())
+	}
+	// What was asked for, and was put there anew meanwhile, is asked for as it is.
+	b.tier.records["a"] = now
+	o = b.offer("GET a")
+	b.do("SET a 3")
+	b.tier.sweep()
+	for _, k := range b.tier.sweep() {
+		b.db.ks.Offload(k.DB, k.Hash, k.Key, k.Seq)
+	}
+	asked := b.tier.asked[0]
+	b.tier.asked = nil
+	b.db.Fetched(b.now, asked, now[0], now[1], nil)
+	o.want("")
+	b.tier.answer(b.now, nil)
+	o.want("$1 3 ")
+}
+
 func TestAClientThatIsGoneIsNotOfferedAgain(t *testing.T) {
 	b := openCold(t)
 	b.do("SET a 1")
