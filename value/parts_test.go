@@ -224,6 +224,44 @@ func TestPartsAgreeWithTheCollection(t *testing.T) {
 	}
 }
 
+// Blocks of a list that are divided and joined are dirty, even if nothing else
+// is: large elements make both happen often.
+func TestListPartsAfterEachChange(t *testing.T) {
+	rng := random(t, 9)
+	l := newInParts("list").(*List)
+	stored := map[PartID][]byte{}
+	elem := func() []byte { return bytes.Repeat([]byte{byte('a' + rng.IntN(20))}, 1500) }
+	for step := range 1500 {
+		i := rng.IntN(l.Len())
+		grow := step%500 < 300 && l.Len() < 250 || l.Len() < 3
+		switch op := rng.IntN(8); {
+		case op == 0:
+			l.RemoveValue(elem(), 1)
+		case op == 1:
+			l.SetAt(i, elem()[rng.IntN(2):])
+		case op == 2 && l.Len() > 20:
+			l.TrimTo(rng.IntN(2), l.Len()-2)
+		case grow:
+			l.InsertAt(i, elem())
+			l.InsertAt(i, elem())
+		default:
+			l.RemoveAt(i)
+		}
+		if l.Len() == 0 {
+			t.Fatal("the test has emptied the list")
+		}
+		take(t, l, func(id PartID, data []byte, gone bool) {
+			if delete(stored, id); !gone {
+				stored[id] = data
+			}
+		})
+		if len(stored) != len(l.big.blocks) {
+			t.Fatalf("%d parts of %d blocks", len(stored), len(l.big.blocks))
+		}
+		checkLoaded(t, "list", l, stored)
+	}
+}
+
 // take takes dirty parts, each once.
 func take(t *testing.T, c inParts, fn func(id PartID, data []byte, gone bool)) {
 	t.Helper()
