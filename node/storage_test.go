@@ -1,0 +1,409 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"vecino/catalog"
+	"vecino/engine"
+	"vecino/internal/vfs"
+	"vecino/journal/snapshot"
+	"vecino/keyspace"
+	"vecino/tier"
+)
+
+// recoverOn is what a start would find on a disk: where the database's history
+// stands and all that it holds.
+func recoverOn(t *testing.T, was *Node, fs vfs.FS, id catalog.ID) (pos catalog.Position, content string) {
+	t.Helper()
+	n := &Node{cfg: was.cfg, log: slog.New(slog.DiscardHandler), fs: fs, records: was.records}
+	n.saver = newCheckpointer(n)
+	n.mu.byAddr, n.mu.byID = make(map[address]catalog.ID), make(map[catalog.ID]*placed)
+	n.mu.bedroom.sleepers = make(map[catalog.ID]sleeper)
+	n.keeper = newKeeper(n, 64<<20)
+	var err error
+	if n.store, err = openStore(n, n.keeper.budget); err != nil {
+		t.Fatal(err)
+	}
+	n.fetcher = newFetcher(n, 1)
+	for i := range n.cfg.Loops {
+		s, err := newShard(n, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.shards = append(n.shards, s)
+	}
+	defer func() {
+		n.fetcher.close()
+		for _, s := range n.shards {
+			s.close()
+		}
+		if err := n.store.close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if err := n.recover(); err != nil {
+		t.Fatal(err)
+	}
+	s := n.shardOf(id)
+	r := s.recovered[id]
+	if r == nil {
+		sl, ok := n.takeSleeper(id)
+		if !ok {
+			return pos, "" // nothing at all
+		}
+		r = &recovered{m: meta{from: sl.pos}, pos: sl.pos, hash: sl.hash, clock: sl.clock, complete: sl.complete}
+	}
+	if r.lost != nil {
+		t.Fatal(r.lost)
+	}
+	if r.db == nil || r.db.State() == engine.Asleep {
+		r.db = nil
+		if err := s.loadRecovered(id, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pos = r.db.Position(); !pos.Covers(r.complete) {
+		t.Fatalf("it stands at %v, and is only exact at %v", pos, r.complete)
+	}
+	return pos, contentOf(t, n, r.db)
+}
+
+// A checkpoint is made while the database changes, and at each step of it the
+// power is cut, or the process is killed. What is found is the database as it was
+// after some write; after a kill, after the last that was answered.
+func TestCheckpointThatIsCutShortAnywhere(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			mem := vfs.NewMem()
+			type image struct {
+				disk     *vfs.Mem
+				answered uint64
+				killed   bool
+				at       string
+			}
+			var mu sync.Mutex // guards what follows; who finds it taken is a step of a write made here
+			var images []image
+			var armed bool
+			var write func()
+			var answered uint64
+			n := startOn(t, vfs.Hooked(mem, func(op vfs.Op, name string) error {
+				if !mu.TryLock() {
+					return nil
+				}
+				defer mu.Unlock()
+				if !armed {
+					return nil
+				}
+				switch at := fmt.Sprint(op, " ", filepath.Base(name)); rng.IntN(3) {
+				case 0:
+					images = append(images, image{mem.CrashClone(func() bool { return true }), answered, true, at})
+				case 1:
+					images = append(images, image{mem.CrashClone(nil), answered, false, at})
+				default:
+					images = append(images, image{mem.CrashClone(func() bool { return rng.IntN(2) == 0 }), answered, false, at})
+				}
+				if strings.Contains(name, "tier") && rng.IntN(2) == 0 {
+					// Not under the journal's feet: it is not the loop that waits here.
+					write()
+				}
+				return nil
+			}), catalog.SyncEverySec)
+			cl := dialNode(t, n.Addr())
+			p := n.find(1)
+			history := make(map[uint64]uint64) // after each write, the hash of the content
+			note := func() {
+				p.Engine.Lock()
+				answered = p.Engine.Position().Seq
+				p.Engine.Unlock()
+				history[answered] = sum(contentOf(t, n, p.Engine))
+			}
+			write = func() {
+				key := fmt.Sprint(rng.IntN(60))
+				switch rng.IntN(9) {
+				case 0:
+					cl.do("DEL", "s"+key, "l"+key)
+				case 1:
+					cl.do("SET", "s"+key, strings.Repeat("v", rng.IntN(600)))
+				case 2:
+					cl.do("APPEND", "s"+key, strings.Repeat("w", rng.IntN(300)))
+				case 3:
+					cl.do("RPUSH", "l"+key, strings.Repeat("x", rng.IntN(100)), key)
+				case 4:
+					cl.do("LPOP", "l"+key)
+				case 5:
+					cl.do("HINCRBY", "h"+key, fmt.Sprint(rng.IntN(20)), "1")
+				case 6:
+					cl.do("PEXPIRE", "s"+key, fmt.Sprint(1_000_000+rng.IntN(1000)))
+				case 7:
+					cl.do("ZADD", "z"+key, fmt.Sprint(rng.IntN(99)), fmt.Sprint(rng.IntN(50)))
+				case 8:
+					if rng.IntN(10) == 0 {
+						cl.do("FLUSHDB")
+					} else {
+						cl.do("INCR", "n"+key)
+					}
+				}
+				note()
+			}
+			note()
+			arm := func(on bool) {
+				mu.Lock()
+				armed = on
+				mu.Unlock()
+			}
+			defer arm(false)
+			for round := range 5 {
+				for range 60 {
+					write()
+				}
+				large := 100
+				if round == 1 || round == 4 {
+					large = 4000 // so that they are written as tables
+				}
+				for k := range 20 {
+					cl.do("SET", fmt.Sprint("s", k), strings.Repeat("large", large))
+					note()
+				}
+				arm(true)
+				if round == 3 {
+					// Values leave memory: single keys are written and let go.
+					offload(t, n, p, rng)
+				} else if err := n.saver.save(context.Background(), p); err != nil {
+					t.Fatal(err)
+				}
+				arm(false)
+				n.saver.round(context.Background())
+			}
+			t.Logf("%d images", len(images))
+			for _, i := range images {
+				pos, got := recoverOn(t, n, i.disk, 1)
+				want, known := history[pos.Seq]
+				switch {
+				case pos.Seq > i.answered+1 || i.killed && pos.Seq < i.answered:
+					t.Fatalf("at %q (killed %v): recovered to write %d, %d were answered", i.at, i.killed, pos.Seq, i.answered)
+				case known && sum(got) != want:
+					t.Fatalf("at %q (killed %v): after write %d the content is another, of %d bytes", i.at, i.killed, pos.Seq, len(got))
+				}
+			}
+			if len(images) < 30 {
+				t.Errorf("only %d images: the test doesn't test", len(images))
+			}
+		})
+	}
+}
+
+func sum(content string) uint64 { return maphash.String(sumSeed, content) }
+
+var sumSeed = maphash.MakeSeed()
+
+// offload writes some keys to the tier by themselves and lets their values go.
+func offload(t *testing.T, n *Node, p *placed, rng *rand.Rand) {
+	t.Helper()
+	var some sweptRecords
+	err := n.store.session(p, func(w *tier.Writer, ks *keyspace.Keyspace) error {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		var at keyspace.Cursor
+		for !at.Done() {
+			ks.Sweep(&at, 0, 1000, func(r *keyspace.Record) {
+				putRecord(w, r)
+				some.add(r)
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Engine.Lock()
+	defer p.Engine.Unlock()
+	for _, r := range some.list {
+		if rng.IntN(2) == 0 {
+			p.Engine.Offload(r.DB, r.Hash, r.Key, r.Seq)
+		}
+	}
+	if cold, _ := p.Engine.Keyspace().Cold(); cold == 0 {
+		t.Fatal("nothing left memory: the test doesn't test")
+	}
+}
+
+// A state directory of the time before the tier, with a checkpoint file, is read
+// and rewritten.
+func TestOldCheckpointFilesMoveToTheTier(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{State: dir, Proxy: "127.0.0.1:0", Standalone: true, Loops: 2, SegmentBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)}
+	start := func() *Node {
+		t.Helper()
+		n, err := Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := start()
+	cl := dialNode(t, n.Addr())
+	cl.fill(0, 300)
+	p := n.find(1)
+	// What a node of then would have written.
+	p.Engine.Lock()
+	h := snapshot.Header{DB: 1, Position: p.Engine.Position(), JournalOffset: p.shard.journal.Tail(), Meta: oldMeta(p, 2)}
+	p.Engine.Unlock()
+	w, err := snapshot.Create(n.fs, n.snapshotDir(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := n.dump(context.Background(), p.Engine, func(b []byte) error { return w.Write(append([]byte{oldRecords}, b...)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(oldEndChunk(end)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.shard.journal.TrimBefore(h.JournalOffset); err != nil {
+		t.Fatal(err)
+	}
+	cl.fill(250, 320) // behind the checkpoint
+	want, at := contentOf(t, n, p.Engine), position(p)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "tier")); err != nil {
+		t.Fatal(err)
+	}
+
+	for round := range 3 {
+		n = start()
+		p = n.find(1)
+		awake(t, p)
+		if got := contentOf(t, n, p.Engine); got != want || position(p) != at {
+			t.Fatalf("round %d: at %v with %d bytes, was at %v with %d", round, position(p), len(got), at, len(want))
+		}
+		if round == 1 {
+			n.saver.round(context.Background())
+		}
+		if round > 0 {
+			if names, err := n.fs.List(n.snapshotDir()); err != nil || len(names) > 0 {
+				t.Errorf("round %d: %v is still there (%v)", round, names, err)
+			}
+			if _, there, err := n.store.meta(1); !there || err != nil {
+				t.Errorf("round %d: the tier hasn't got it (%v)", round, err)
+			}
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func position(p *placed) catalog.Position {
+	p.Engine.Lock()
+	defer p.Engine.Unlock()
+	return p.Engine.Position()
+}
+
+// awake waits until a database is in memory.
+func awake(t *testing.T, p *placed) {
+	t.Helper()
+	told := make(chan error, 1)
+	p.Engine.Lock()
+	waits := p.Engine.Await(toldBy(func(err error) { told <- err })) != nil
+	p.Engine.Unlock()
+	if waits {
+		if err := <-told; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+type toldBy func(err error)
+
+func (f toldBy) Loaded(err error) { f(err) }
+
+// A database of which the journal has nothing newer isn't read at the start. An
+// entry that changes no key doesn't wake it, nor is it lost when the journal goes.
+func TestDatabaseThatTheTierHoldsSleepsAtTheStart(t *testing.T) {
+	mem := vfs.NewMem()
+	n := startOn(t, mem, catalog.SyncEverySec)
+	cl := dialNode(t, n.Addr())
+	cl.fill(0, 50)
+	p := n.find(1)
+	if err := n.saver.save(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	want := contentOf(t, n, p.Engine)
+	saved := position(p)
+	again := func(at catalog.Position) {
+		t.Helper()
+		disk := mem.CrashClone(func() bool { return true })
+		if pos, got := recoverOn(t, n, disk, 1); pos != at || got != want {
+			t.Errorf("recovered at %v with %d bytes, want %v with %d", pos, len(got), at, len(want))
+		}
+	}
+	again(saved)
+	// The first entry of an epoch, while it sleeps.
+	p.do(func() {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		if !p.Sleep() {
+			t.Fatal("it doesn't sleep")
+		}
+		if err := p.Engine.OpenEpoch(9, p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	moved := position(p)
+	if moved == saved {
+		t.Fatal("no entry was made")
+	}
+	if err := p.shard.journal.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	again(moved)
+	if err := n.saver.save(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	p.Engine.Lock()
+	if p.Engine.State() != engine.Asleep || p.Engine.FirstUnsaved() != 0 {
+		t.Errorf("it is %v, unsaved from %d", p.Engine.State(), p.Engine.FirstUnsaved())
+	}
+	p.Engine.Unlock()
+	again(moved)
+	cl.want(`"value of 40"`, "GET", "s40")
+}
+
+func FuzzMeta(f *testing.F) {
+	m := meta{from: catalog.Position{Epoch: 1, Seq: 2}, end: catalog.Position{Epoch: 3, Seq: 4}, hash: 5, clock: 6, offset: 7, shards: 8, next: 9, keys: 10, used: 11}
+	f.Add(m.encode())
+	f.Add([]byte{2})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := parseMeta(b)
+		if err == nil && string(m.encode()) != string(b) {
+			t.Fatalf("%x read as %+v", b, m)
+		}
+	})
+}
+
+func oldMeta(p *placed, shards uint32) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, p.Engine.HistoryHash())
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.Engine.Clock()))
+	return binary.LittleEndian.AppendUint32(b, shards)
+}
+
+func oldEndChunk(p catalog.Position) []byte {
+	b := binary.LittleEndian.AppendUint32([]byte{oldEnd}, p.Epoch)
+	return binary.LittleEndian.AppendUint64(b, p.Seq)
+}
