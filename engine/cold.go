@@ -151,6 +151,7 @@ func (db *DB) Ahead(p *Parked, logical int, row *command.Row, argv [][]byte) {
 	}
 	db.ks.View(logical, db.fetches.now, nil) // forgets what was wanted
 	if db.want(logical, row, argv) {
+		db.stats.Cold++
 		db.fetch(p, db.ks.Wanted(), false)
 	}
 }

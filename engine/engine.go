@@ -100,7 +100,7 @@ type Stats struct {
 	Full         uint64 // commands refused because the database is full
 	LargeRecords uint64 // because a value would become too large
 
-	Cold        uint64 // times that a command had to wait for values
+	Cold        uint64 // commands whose values weren't all in memory
 	Fetches     uint64 // values asked of the tier
 	FetchErrors uint64 // and databases, that couldn't be read
 	Wakes       uint64

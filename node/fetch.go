@@ -230,6 +230,7 @@ func (f *fetcher) wake(db *engine.DB) {
 	p.Owner.Post(func() {
 		db.Lock()
 		defer db.Unlock()
+		db.Stats().WakeMS = time.Since(began).Milliseconds()
 		db.Woken(p.Now(), ks, err)
 	})
 }
