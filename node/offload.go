@@ -80,7 +80,7 @@ func (k *keeper) watch(ctx context.Context) {
 			process = began
 			k.lookAtProcess()
 		}
-		total := k.look()
+		total, databases := k.look()
 		target := k.target.Load()
 		if total > target {
 			select {
@@ -92,13 +92,19 @@ func (k *keeper) watch(ctx context.Context) {
 		if total > target*8/10 {
 			next = lookOften
 		}
-		// With very many databases looking itself must not take much.
-		timer.Reset(max(next, 50*time.Since(began)))
+		if databases > manyDatabases { // looking itself must not take much
+			next = max(next, 50*time.Since(began))
+		}
+		timer.Reset(next)
 	}
 }
 
+// manyDatabases are so many that looking at all takes a while. With fewer it is
+// only a lock that does.
+const manyDatabases = 1000
+
 // look adds up what databases hold, and says who may add more.
-func (k *keeper) look() (total int64) {
+func (k *keeper) look() (total int64, databases int) {
 	list := k.demands()
 	for i := range list {
 		total += list[i].resident
@@ -118,7 +124,7 @@ func (k *keeper) look() (total int64) {
 	}
 	was := k.crowded.Swap(crowded)
 	if !was && !crowded {
-		return total
+		return total, len(list)
 	}
 	room := session.Roomy
 	if crowded {
@@ -145,7 +151,7 @@ func (k *keeper) look() (total int64) {
 			})
 		}
 	}
-	return total
+	return total, len(list)
 }
 
 // lookAtProcess lowers the target when the process as a whole takes more than
