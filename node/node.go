@@ -13,8 +13,8 @@
 //	  identity             the boot of the machine at the last start
 //	  catalog              the last word of the fleet, one event a line
 //	  journal-0/ ...       a journal for each loop
-//	  snapshots/           the checkpoint of each database
-//	  tier/                values and databases that are not in memory
+//	  snapshots/           checkpoints of the time before the tier
+//	  tier/                what is in the databases, up to their checkpoints
 //
 // In standalone mode there is no header, no fleet and no other node: one
 // database answers plain connections, so that any Redis tool or benchmark can

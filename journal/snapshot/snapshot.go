@@ -1,10 +1,9 @@
-// Package snapshot keeps the checkpoints of databases: files that replace the
-// journal's entries up to a position.
+// Package snapshot reads the checkpoints that a node made of its databases
+// before there was a tier: files that replace the journal's entries up to a
+// position. A node reads them once, at its first start since, and removes them
+// when the tier has what is in them. Writing them is for tests.
 //
-// The engine writes one from a consistent view of a database, in the
-// background, as chunks of bytes that are its own affair, and reads them back at
-// the start of a node before it replays the journal. Then it may trim the
-// journal. A snapshot is there whole or not at all: it is written beside the one
+// They are chunks of bytes that are the writer's affair. A snapshot is there whole or not at all: it is written beside the one
 // before and takes its place, durably, in Finish; one that is unfinished or
 // damaged is never read.
 //
