@@ -109,6 +109,10 @@ func (t *Tenant) infoMemory(w *infoWriter) {
 	w.put("used_memory_dataset", size.Used)
 	w.put("state", t.Engine.State())
 	w.put("resident_bytes", size.Resident)
+	held := t.Engine.Keyspace().Memory() // none while the database sleeps
+	w.put("used_memory_rss", held.Held+held.Objects)
+	w.put("mem_fragmentation_ratio", fmt.Sprintf("%.2f", fragmentation(held)))
+	w.put("mem_fragmentation_bytes", held.Idle)
 	w.put("cold_keys", size.ColdKeys)
 	w.put("cold_bytes", size.ColdBytes)
 	w.put("cold_commands", stats.Cold)
@@ -117,7 +121,15 @@ func (t *Tenant) infoMemory(w *infoWriter) {
 	w.put("maxmemory", t.record.Limits.DataBytes)
 	w.put("maxmemory_human", human(t.record.Limits.DataBytes))
 	w.put("maxmemory_policy", t.evictionPolicy())
-	w.put("mem_allocator", "go")
+	w.put("mem_allocator", "slab")
+}
+
+// fragmentation is how much memory is held for each byte that is in use.
+func fragmentation(m keyspace.Memory) float64 {
+	if m.Held == m.Idle {
+		return 1
+	}
+	return float64(m.Held) / float64(m.Held-m.Idle)
 }
 
 // hitRatio is how many of all commands had all that they needed in memory.
