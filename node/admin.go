@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"vecino/engine"
 	"vecino/internal/httpd"
+	"vecino/slab"
 )
 
 // adminHandler answers health and metrics, and takes the simulated distances.
@@ -66,6 +68,67 @@ var (
 	descLinkRTT     = prometheus.NewDesc("vecino_link_rtt_seconds", "Round trip of the link to a node.", []string{"node"}, nil)
 )
 
+var (
+	descMemory      = prometheus.NewDesc("vecino_memory_bytes", "Memory: what the node may take (budget), what databases may hold of it (data), what they hold (resident), what the process takes (process), and slabs (slabs).", []string{"what"}, nil)
+	descStates      = prometheus.NewDesc("vecino_database_states", "Databases that are awake, or sleep with their tenant (dozing) or without (asleep).", []string{"state"}, nil)
+	descOffloads    = prometheus.NewDesc("vecino_offloaded_values_total", "Values that left memory.", nil, nil)
+	descOffloaded   = prometheus.NewDesc("vecino_offloaded_bytes_total", "Bytes of values that left memory.", nil, nil)
+	descStalls      = prometheus.NewDesc("vecino_memory_stalls_total", "Times that writes had to wait for values to leave memory.", nil, nil)
+	descFetched     = prometheus.NewDesc("vecino_fetched_bytes_total", "Bytes read from the tier for commands.", nil, nil)
+	descFailures    = prometheus.NewDesc("vecino_fetch_failures_total", "Values and databases that could not be read.", nil, nil)
+	descSlept       = prometheus.NewDesc("vecino_databases_slept_total", "Times that a database left memory.", nil, nil)
+	descFetchTime   = prometheus.NewDesc("vecino_fetch_seconds", "Time from when a command wanted a value until it was read.", nil, nil)
+	descWakeTime    = prometheus.NewDesc("vecino_wake_seconds", "Time that reading a database took.", nil, nil)
+	descTier        = prometheus.NewDesc("vecino_tier_bytes", "The tier: its files (disk), its block cache (cache), and what isn't in tables yet (writes).", []string{"what"}, nil)
+	descCompactions = prometheus.NewDesc("vecino_tier_compactions_total", "Compactions of the tier.", nil, nil)
+)
+
+// collectMemory gives the figures about memory and what isn't in it.
+func (m nodeMetrics) collectMemory(ch chan<- prometheus.Metric) {
+	n, k, f := m.n, m.n.keeper, m.n.fetcher
+	gauge := func(desc *prometheus.Desc, value int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+	}
+	count := func(desc *prometheus.Desc, value int64) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value))
+	}
+	gauge(descMemory, k.total, "budget")
+	gauge(descMemory, k.target.Load(), "data")
+	gauge(descMemory, k.resident.Load(), "resident")
+	gauge(descMemory, k.process.Load(), "process")
+	gauge(descMemory, slab.Held(), "slabs")
+	var states [3]int64
+	for _, p := range n.all() {
+		p.Engine.Lock()
+		states[p.Engine.State()]++
+		p.Engine.Unlock()
+	}
+	n.mu.RLock()
+	asleep := len(n.mu.bedroom.sleepers)
+	n.mu.RUnlock()
+	gauge(descStates, states[engine.Awake], "awake")
+	gauge(descStates, states[engine.Asleep]+states[engine.Waking], "dozing")
+	gauge(descStates, int64(asleep), "asleep")
+	count(descOffloads, k.offloads.Load())
+	count(descOffloaded, k.offloaded.Load())
+	count(descStalls, k.stalls.Load())
+	count(descFetched, f.fetchedBytes.Load())
+	count(descFailures, f.failures.Load())
+	count(descSlept, n.slept.Load())
+	for _, h := range []struct {
+		desc *prometheus.Desc
+		of   *latencies
+	}{{descFetchTime, &f.fetchTime}, {descWakeTime, &f.wakeTime}} {
+		total, seconds, buckets := h.of.cumulative()
+		ch <- prometheus.MustNewConstHistogram(h.desc, total, seconds, buckets)
+	}
+	t := n.store.tier.Stats()
+	gauge(descTier, t.DiskBytes, "disk")
+	gauge(descTier, t.CacheBytes, "cache")
+	gauge(descTier, t.MemBytes, "writes")
+	count(descCompactions, t.Compactions)
+}
+
 // Describe is left to Collect.
 func (m nodeMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- descDatabases }
 
@@ -91,8 +154,9 @@ func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 		bytes += uint64(s.journal.Tail())
 	}
 	n.mu.RLock()
-	databases := len(n.mu.byID)
+	databases := len(n.mu.byID) + len(n.mu.bedroom.sleepers)
 	n.mu.RUnlock()
+	m.collectMemory(ch)
 	ch <- prometheus.MustNewConstMetric(descAccepted, prometheus.CounterValue, float64(n.accepted.Load()))
 	ch <- prometheus.MustNewConstMetric(descDatabases, prometheus.GaugeValue, float64(databases))
 	ch <- prometheus.MustNewConstMetric(descConnections, prometheus.GaugeValue, float64(connections))

@@ -231,6 +231,7 @@ func (f *fetcher) wake(db *engine.DB) {
 		db.Lock()
 		defer db.Unlock()
 		db.Stats().WakeMS = time.Since(began).Milliseconds()
+		db.Stats().WakeMS = time.Since(began).Milliseconds()
 		db.Woken(p.Now(), ks, err)
 	})
 }

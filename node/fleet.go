@@ -191,20 +191,25 @@ func (f *fleetLink) report(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := 0; ; n++ {
+		most := 0
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.soon:
 		case <-tick.C:
+			most = sleepersASecond
 		}
 		if n%10 == 0 {
 			clear(f.sent)
 		}
-		f.reportOnce(ctx)
+		f.reportOnce(ctx, most)
 	}
 }
 
-func (f *fleetLink) reportOnce(ctx context.Context) {
+// sleepersASecond is of how many databases that sleep the fleet hears in a second.
+const sleepersASecond = 200
+
+func (f *fleetLink) reportOnce(ctx context.Context, sleepersAtMost int) {
 	n := f.node
 	var changed []api.CopyStatus
 	for _, s := range n.shards {
@@ -235,7 +240,7 @@ func (f *fleetLink) reportOnce(ctx context.Context) {
 			}
 		})
 	}
-	sleepers := n.statusOfSleepers(200)
+	sleepers := n.statusOfSleepers(sleepersAtMost)
 	if len(changed)+len(sleepers) == 0 {
 		return
 	}

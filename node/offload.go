@@ -160,7 +160,7 @@ func (k *keeper) lookAtProcess() {
 	takes, live := processMemory()
 	k.process.Store(takes)
 	target := k.target.Load()
-	switch over := takes - k.total - k.total/10; {
+	switch over := takes - k.total - k.total/20; {
 	case over > 0:
 		target = max(target-over/4, k.data*3/4)
 	default:

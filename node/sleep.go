@@ -315,6 +315,9 @@ type address [16]byte
 // just became some, of the others in turn, so that a fleet that was started anew hears
 // of all within some minutes and a hundred thousand cost little.
 func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
+	if most == 0 {
+		return nil
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := &n.mu.bedroom
