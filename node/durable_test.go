@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 			fmt.Println("failed:", err)
 			os.Exit(1)
 		}
+		if data, err := strconv.ParseInt(os.Getenv(killedEnv+"_DATA"), 10, 64); err == nil {
+			n.keeper.data = data
+			n.keeper.target.Store(data)
+		}
 		fmt.Println(n.Addr())
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		<-ctx.Done()

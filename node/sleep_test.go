@@ -1,14 +1,18 @@
 package node
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -356,6 +360,87 @@ func TestMoreThanFitsInMemory(t *testing.T) {
 	})
 	if k.offloads.Load() == 0 || n.fetcher.fetches.Load() == 0 {
 		t.Errorf("%d values left, %d came back", k.offloads.Load(), n.fetcher.fetches.Load())
+	}
+}
+
+// TestKilledWhileValuesLeave kills a node that has much more than fits in its memory,
+// again and again: what was answered is there.
+func TestKilledWhileValuesLeave(t *testing.T) {
+	const clients, keys, each = 4, 400, 1500
+	dir := t.TempDir()
+	start := func() (*exec.Cmd, string) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), killedEnv+"="+dir, killedEnv+"_DATA=500000")
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || strings.HasPrefix(addr, "failed") {
+			t.Fatalf("the node says %q, %v", addr, err)
+		}
+		return cmd, strings.TrimSpace(addr)
+	}
+	value := func(v int) string { return fmt.Sprint(v, ":", strings.Repeat("x", 700)) }
+	// What each client was answered last of each key, and what it asked and wasn't.
+	var answered [clients][keys]int
+	var asked [clients]struct{ k, v int }
+	written := 0
+	for round := range 4 {
+		cmd, addr := start()
+		cl := dialNode(t, addr)
+		for i := range clients {
+			for k := range keys {
+				got := cl.do("GET", fmt.Sprintf("%d:%d", i, k))
+				want := "(nil)"
+				if v := answered[i][k]; v > 0 {
+					want = fmt.Sprintf("%q", value(v))
+				}
+				if a := asked[i]; got != want && a.k == k && got == fmt.Sprintf("%q", value(a.v)) {
+					answered[i][k] = a.v // it was carried out, and the answer was lost
+				} else if got != want {
+					t.Fatalf("round %d: key %d of %d is %.20s, want %.20s", round, k, i, got, want)
+				}
+			}
+			asked[i] = struct{ k, v int }{-1, 0}
+		}
+		var tasks sync.WaitGroup
+		var count atomic.Int64
+		limit := int64(each * (round + 2))
+		for i := range clients {
+			tasks.Go(func() {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				r := resp.NewReader(conn)
+				for n := 1; ; n++ {
+					k, v := n*7919%keys, round*1_000_000+n
+					asked[i].k, asked[i].v = k, v
+					conn.SetDeadline(time.Now().Add(patience))
+					conn.Write(resp.AppendCommand(nil, "SET", fmt.Sprintf("%d:%d", i, k), value(v)))
+					if got, err := r.Read(); err != nil || got.String() != "OK" {
+						return
+					}
+					answered[i][k] = v
+					asked[i].k = -1
+					if count.Add(1) == limit {
+						cmd.Process.Kill()
+					}
+				}
+			})
+		}
+		tasks.Wait()
+		cmd.Process.Kill()
+		cmd.Wait()
+		written += int(count.Load())
+	}
+	if written < 4*each {
+		t.Errorf("only %d values were written", written)
 	}
 }
 
