@@ -22,6 +22,18 @@ func (ks *Keyspace) ApplyNewer(effects []byte, seq uint64) error {
 	return ks.apply(effects, seq, true)
 }
 
+// AddEffects adds the first key of a write that is about to be applied, if it
+// is one of logical database 0, as those of most are.
+func (t *Touch) AddEffects(ks *Keyspace, effects []byte) {
+	if len(effects) == 0 || effects[0] == opSelect || effects[0] == opFlush {
+		return
+	}
+	in := effectReader{b: effects[1:]}
+	if key := in.bytes(); in.err == nil {
+		t.Add(ks, key)
+	}
+}
+
 func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
 	ks.wanted = ks.wanted[:0]
 	ks.shutAll()

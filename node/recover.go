@@ -10,6 +10,7 @@ import (
 	"vecino/engine"
 	"vecino/journal"
 	"vecino/journal/snapshot"
+	"vecino/keyspace"
 )
 
 // Recovery reads the meta record of each database in the tier, and the journals.
@@ -118,12 +119,14 @@ type stretch struct {
 	entries []journal.Entry
 	offsets []journal.Offset
 	effects []byte
+	touch   keyspace.Touch
 }
 
 const (
 	stretchEntries = 1024
 	stretchBytes   = 256 << 10
 	stretches      = 4
+	touchEntries   = 64
 )
 
 // replay applies the journal of one shard.
@@ -137,10 +140,8 @@ func (s *shard) replay() error {
 	go func() {
 		defer close(done)
 		for st := range full {
-			for i := range st.entries {
-				if failed = s.reapply(st.offsets[i], &st.entries[i]); failed != nil {
-					return
-				}
+			if failed = s.reapplyAll(st); failed != nil {
+				return
 			}
 			empty <- st
 		}
@@ -183,19 +184,47 @@ func (s *shard) replay() error {
 // errNoUse ends the reading of a journal whose entries can't be applied.
 var errNoUse = fmt.Errorf("an entry can't be applied")
 
-// reapply carries out one entry of the journal.
+// reapplyAll carries out entries of the journal. What a run of them on one
+// database will look up is touched before, so that cache misses overlap.
+func (s *shard) reapplyAll(st *stretch) error {
+	for from := 0; from < len(st.entries); {
+		id := st.entries[from].DB
+		to := from + 1
+		for to < len(st.entries) && to < from+touchEntries && st.entries[to].DB == id {
+			to++
+		}
+		home := s.node.shardOf(id)
+		home.recovering.Lock()
+		if r := home.recovered[id]; r != nil && r.db != nil && to-from > 1 {
+			ks := r.db.Keyspace()
+			for i := from; i < to; i++ {
+				st.touch.AddEffects(ks, st.entries[i].Effects)
+			}
+			st.touch.Load(ks, 0)
+		}
+		var err error
+		for ; from < to && err == nil; from++ {
+			err = home.reapply(st.offsets[from], &st.entries[from])
+		}
+		home.recovering.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reapply carries out one entry of the journal on a database that lives here. The
+// shard's recovering is held.
 func (s *shard) reapply(off journal.Offset, e *journal.Entry) error {
-	home := s.node.shardOf(e.DB)
-	home.recovering.Lock()
-	defer home.recovering.Unlock()
-	r := home.recovered[e.DB]
+	r := s.recovered[e.DB]
 	if r == nil {
 		rec, ok := s.node.records.database(e.DB)
 		if !ok {
 			return nil
 		}
-		r = &recovered{db: home.newEngine(e.DB, rec.HashSeed)}
-		home.recovered[e.DB] = r
+		r = &recovered{db: s.newEngine(e.DB, rec.HashSeed)}
+		s.recovered[e.DB] = r
 	}
 	if r.db != nil {
 		r.pos = r.db.Position()
@@ -207,7 +236,7 @@ func (s *shard) reapply(off journal.Offset, e *journal.Entry) error {
 		if len(e.Effects) == 0 && r.moveOn(off, e) {
 			return nil
 		}
-		if err := home.loadRecovered(e.DB, r); err != nil {
+		if err := s.loadRecovered(e.DB, r); err != nil {
 			return err
 		}
 	}
@@ -218,7 +247,7 @@ func (s *shard) reapply(off journal.Offset, e *journal.Entry) error {
 		s.node.log.Warn("copy given up", "db", uint64(e.DB), "err", err.Error())
 		rec, _ := s.node.records.database(e.DB)
 		s.node.store.forget(r.db)
-		*r = recovered{db: home.newEngine(e.DB, rec.HashSeed), lost: err}
+		*r = recovered{db: s.newEngine(e.DB, rec.HashSeed), lost: err}
 	}
 	return nil
 }
