@@ -116,6 +116,12 @@ type CopyStatus struct {
 	Connections  int64    `json:"connections"`
 	CommandsPerS int64    `json:"commands_per_s"`   // of the clients here, in the last second
 	Delayed      int64    `json:"commands_delayed"` // that had to wait because of the plan's rate, since the copy was opened
+	Asleep       bool     `json:"asleep,omitempty"` // nothing of it is in memory
+	Resident     int64    `json:"resident_bytes"`   // in memory
+	ColdKeys     int64    `json:"cold_keys"`        // whose values are on disk only
+	ColdBytes    int64    `json:"cold_bytes"`
+	HitRatio     float64  `json:"memory_hit_ratio"` // of commands, those that found all in memory
+	WakeMS       int64    `json:"last_wake_ms"`     // how long it last took to come back into memory
 	AgeMS        int64    `json:"age_ms,omitempty"` // since it was reported; filled in by the fleet
 }
 
@@ -201,6 +207,12 @@ type Endpoint struct {
 	Connections  int64    `json:"connections"`
 	CommandsPerS int64    `json:"commands_per_s"`
 	Delayed      int64    `json:"commands_delayed"`
+	Asleep       bool     `json:"asleep,omitempty"` // nothing of it is in memory
+	Resident     int64    `json:"resident_bytes"`   // in memory
+	ColdKeys     int64    `json:"cold_keys"`        // whose values are on disk only
+	ColdBytes    int64    `json:"cold_bytes"`
+	HitRatio     float64  `json:"memory_hit_ratio"` // of commands, those that found all in memory
+	WakeMS       int64    `json:"last_wake_ms"`     // how long it last took to come back into memory
 }
 
 // Edge is what an edge tells the platform about itself, at start, every few

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"vecino/api"
 	"vecino/catalog"
+	"vecino/engine"
 	"vecino/gossip"
 	"vecino/link"
 	"vecino/privnet"
@@ -218,13 +220,15 @@ func (f *fleetLink) reportOnce(ctx context.Context, sleepersAtMost int) {
 				if !t.Here() || !t.Engine.TryLock() {
 					continue // the next report tells
 				}
-				sizes := t.Engine.Sizes()
+				sizes, asleep, hits, wakeMS := t.Engine.Sizes(), t.Engine.State() != engine.Awake, t.HitRatio(), t.Engine.Stats().WakeMS
 				st := api.CopyStatus{
 					Database: t.Record().ID, Role: catalog.Replica, State: catalog.Syncing, Applied: t.Engine.Position(),
 					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: sizes.Used, Keys: sizes.Keys,
 					Connections: int64(t.Connections()), CommandsPerS: t.CommandsPerS(), Delayed: int64(t.Delayed()),
 				}
 				t.Engine.Unlock()
+				st.Asleep, st.Resident, st.ColdKeys, st.ColdBytes = asleep, sizes.Resident, int64(sizes.ColdKeys), sizes.ColdBytes
+				st.HitRatio, st.WakeMS = math.Round(1000*hits)/1000, wakeMS
 				if c := t.Record().CopyOn(n.cfg.ID); c != nil {
 					st.Generation = c.Generation
 				}

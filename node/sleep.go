@@ -350,6 +350,7 @@ func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
 		}
 		list = append(list, api.CopyStatus{
 			Database: id, Generation: c.Generation, Role: c.Role, State: catalog.Live, Applied: s.pos, Head: s.pos, Bytes: s.used, Keys: s.keys,
+			Asleep: true, ColdKeys: s.keys, ColdBytes: s.used, HitRatio: 1,
 		})
 	}
 	return list

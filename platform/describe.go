@@ -95,6 +95,8 @@ func (p *Platform) join(r *record, f *api.FleetDatabase, plans []api.Plan) api.D
 			if s.Node == c.Node {
 				e.Applied, e.LagMS, e.Bytes, e.Keys = s.Applied, s.LagMS, s.Bytes, s.Keys
 				e.Connections, e.CommandsPerS, e.Delayed = s.Connections, s.CommandsPerS, s.Delayed
+				e.Asleep, e.Resident, e.ColdKeys, e.ColdBytes = s.Asleep, s.Resident, s.ColdKeys, s.ColdBytes
+				e.HitRatio, e.WakeMS = s.HitRatio, s.WakeMS
 			}
 		}
 		// In a world on one machine a region without an edge can't be called.

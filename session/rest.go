@@ -14,6 +14,9 @@ import (
 // something, in milliseconds since 1970. Any goroutine may ask.
 func (t *Tenant) Active() int64 { return t.active.Load() }
 
+// HitRatio is how many of the commands found all in memory, of 1. The lock is held.
+func (t *Tenant) HitRatio() float64 { return hitRatio(t.Engine.Stats()) }
+
 // Room is what SetRoom said last. Any goroutine that holds the lock may ask.
 func (t *Tenant) Room() Room { return t.room }
 

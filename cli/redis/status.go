@@ -19,7 +19,9 @@ func status(s *cli.Session) *cobra.Command {
 
 Position is the last write a region shows, as epoch:number; lag is how far it
 is behind the primary. Delayed is how many commands had to wait because their
-region was over the commands a second of the plan. An edge has no copy of its own: its connections go to
+region was over the commands a second of the plan. In Memory is how much of the
+data is not on disk alone, and how many of the commands found all they needed there; a database
+that nobody has used for some time is asleep, and its next command wakes it. An edge has no copy of its own: its connections go to
 the nearest region that has one.`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -69,19 +71,30 @@ func printStatus(v verb, d api.Database, names map[api.Region]string) {
 	}...))
 	var rows [][]string
 	for _, e := range d.Endpoints {
-		row := []string{title(names, e.Region), e.Role, "-", hostOf(e.URL), "-", "-", "-", "-", "-", "-", "-", "-"}
+		row := []string{title(names, e.Region), e.Role, "-", hostOf(e.URL), "-", "-", "-", "-", "-", "-", "-", "-", "-"}
 		if e.Role != api.ServedByEdge {
 			row = []string{
 				title(names, e.Region), e.Role, e.Node, hostOf(e.URL), string(e.State),
 				fmt.Sprintf("%d:%d", e.Applied.Epoch, e.Applied.Seq), fmt.Sprintf("%d ms", e.LagMS),
-				cli.Bytes(e.Bytes), fmt.Sprint(e.Keys), fmt.Sprint(e.Connections),
+				cli.Bytes(e.Bytes), inMemory(e), fmt.Sprint(e.Keys), fmt.Sprint(e.Connections),
 				fmt.Sprint(e.CommandsPerS), fmt.Sprint(e.Delayed),
 			}
 		}
 		rows = append(rows, row)
 	}
 	fmt.Fprintln(v.Out)
-	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "Keys", "Connections", "Commands/s", "Delayed"}, rows)
+	cli.Table(v.Out, []string{"Region", "Role", "Node", "Address", "State", "Position", "Lag", "Size", "In Memory", "Keys", "Connections", "Commands/s", "Delayed"}, rows)
+}
+
+// inMemory says how much of a copy is in memory, and how often that sufficed.
+func inMemory(e api.Endpoint) string {
+	switch {
+	case e.Asleep:
+		return "asleep"
+	case e.ColdKeys == 0:
+		return "all"
+	}
+	return fmt.Sprintf("%s (%.0f%% hits)", cli.Bytes(e.Resident), 100*e.HitRatio)
 }
 
 // evicts says whether keys are evicted, and which.
