@@ -97,7 +97,7 @@ func journalDumpCommand() *cobra.Command {
 position, time, hashes of the history before and after, and size. What tenants stored is
 not shown. A damaged journal is listed up to the damage, which is then reported with the
 file and the place, and the exit status is 1. Nothing is changed.`,
-		Args:  cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return journal.Dump(cmd.OutOrStdout(), vfs.OS, args[0], journal.Offset(from), catalog.ID(db))
 		},
