@@ -69,7 +69,7 @@ func TestAmountsOfMemoryAreReadAsPeopleWriteThem(t *testing.T) {
 func TestTheBudgetIsDividedWithoutRemainder(t *testing.T) {
 	for _, total := range []int64{leastMemory, 64 << 20, 512 << 20, 16 << 30, 512 << 30} {
 		b := divide(total)
-		if sum := b.cache + 2*b.writes + b.process + b.data; sum > total && b.data > total/4 {
+		if sum := b.cache + 2*b.writes + b.process + b.gaps + b.data; sum > total && b.data > total/4 {
 			t.Errorf("of %d bytes %d are given out: %+v", total, sum, b)
 		}
 		if b.data < total/4 || b.cache <= 0 || b.writes <= 0 {

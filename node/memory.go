@@ -67,9 +67,10 @@ const leastMemory = 32 << 20
 //	  writes   what sessions wrote to the tier and is not in a table yet; twice
 //	           that, since the next begins while the last is on its way to disk
 //	  process  code, stacks, buffers of connections, garbage
+//	  gaps     free room between records that isn't in one piece yet
 //	  data     keys and values in memory
 type budget struct {
-	total, cache, writes, process, data int64
+	total, cache, writes, process, gaps, data int64
 }
 
 func divide(total int64) budget {
@@ -77,7 +78,9 @@ func divide(total int64) budget {
 	b.cache = min(max(total/16, 4<<20), 256<<20)
 	b.writes = min(max(total/64, 1<<20), 32<<20)
 	b.process = max(total/8, 20<<20)
-	b.data = max(total-b.cache-2*b.writes-b.process, total/4)
+	rest := total - b.cache - 2*b.writes - b.process
+	b.gaps = max(rest/6, 0)
+	b.data = max(rest-b.gaps, total/4)
 	return b
 }
 
