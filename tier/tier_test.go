@@ -169,8 +169,10 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 				want = true
 			}
 		}
-		if has, err := tier.Has(db); err != nil || has != want {
-			return fmt.Sprintf("Has(%d) is %v", db, has), err
+		if has, err := tier.Has(db); err != nil {
+			return "", err
+		} else if has != want {
+			return fmt.Sprintf("Has(%d) is %v", db, has), nil
 		}
 		err := tier.heads(db, 10, func(space uint8, hash uint64, key, head []byte) error {
 			k := string(appendKey(nil, headPrefix, db, space, hash, key))
