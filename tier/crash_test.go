@@ -22,7 +22,7 @@ import (
 // parts.
 func TestCrashLeavesAPrefixOfSessions(t *testing.T) {
 	const dbs = 3
-	for seed := range uint64(24) {
+	for seed := range uint64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))
 			// Pebble's disk keeps blocks of 4 KiB, ours sectors.
@@ -291,7 +291,7 @@ func TestFlippedBitIsReported(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				step := max(1, len(data)/50)
+				step := max(1, len(data)/30)
 				for at := rng.IntN(step); at < len(data); at += step {
 					bit := byte(1) << rng.IntN(8)
 					clone := image.CrashClone(vfs.CrashCloneCfg{})
