@@ -201,6 +201,7 @@ func (g *guard) do(what, name string, op func() error) error {
 // The parts of vfs.FS that change something.
 
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
+	g.aboutToMake(name)
 	err = g.do("create", name, func() error {
 		f, err = g.FS.Create(name, category)
 		return err
@@ -209,6 +210,13 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (f vfs.File,
 		return nil, err
 	}
 	return g.wrap(f, name, category), nil
+}
+
+// aboutToMake claims that a log is the first of this process.
+func (g *guard) aboutToMake(name string) {
+	if digits, ok := strings.CutSuffix(filepath.Base(name), ".log"); ok && !g.h.opened.Load() {
+		g.state.logOpened(number(digits))
+	}
 }
 
 func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
@@ -223,6 +231,7 @@ func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts 
 }
 
 func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
+	g.aboutToMake(newname)
 	err = g.do("reuse", newname, func() error {
 		f, err = g.FS.ReuseForWrite(oldname, newname, category)
 		return err

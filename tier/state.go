@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,7 +30,8 @@ import (
 //	 8  number of the MANIFEST that was last synced, and how long it was then, 8 bytes each
 //	24  the same of the log
 //	40  number of the last session that was synced
-//	48  CRC32C of bytes 0..47
+//	48  number of the first log of the process that wrote this: those before it are void
+//	56  CRC32C of bytes 0..55
 //
 // Why it is there: where Pebble's log or MANIFEST stops being readable, Pebble
 // goes on as if a crash had cut them there. If a bit was flipped instead, what
@@ -41,7 +43,7 @@ import (
 const (
 	stateMagic  = "VECINOT\n"
 	stateHead   = 16
-	claimBytes  = 52
+	claimBytes  = 60
 	firstClaim  = 4096
 	secondClaim = 8192
 	stateBytes  = secondClaim + 4096
@@ -59,11 +61,12 @@ type claim struct {
 	log         uint64
 	logLen      uint64
 	session     uint64
+	firstLog    uint64
 }
 
 func (c claim) encode() []byte {
 	b := make([]byte, 0, claimBytes)
-	for _, v := range []uint64{c.serial, c.manifest, c.manifestLen, c.log, c.logLen, c.session} {
+	for _, v := range []uint64{c.serial, c.manifest, c.manifestLen, c.log, c.logLen, c.session, c.firstLog} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return binary.LittleEndian.AppendUint32(b, checksum(b))
@@ -73,7 +76,7 @@ func parseClaim(b []byte) (c claim, ok bool) {
 	if len(b) < claimBytes || checksum(b[:claimBytes-4]) != binary.LittleEndian.Uint32(b[claimBytes-4:]) {
 		return c, false
 	}
-	for i, v := range []*uint64{&c.serial, &c.manifest, &c.manifestLen, &c.log, &c.logLen, &c.session} {
+	for i, v := range []*uint64{&c.serial, &c.manifest, &c.manifestLen, &c.log, &c.logLen, &c.session, &c.firstLog} {
 		*v = binary.LittleEndian.Uint64(b[8*i:])
 	}
 	return c, true
@@ -101,6 +104,12 @@ func (s *stateFile) logSynced(number uint64, length int64) {
 			c.log, c.logLen = number, uint64(length)
 		}
 	})
+}
+
+// logOpened is called before the first log of a process is made. Pebble does
+// that when all older ones are in tables.
+func (s *stateFile) logOpened(number uint64) {
+	s.update(func(c *claim) { c.firstLog = number })
 }
 
 func (s *stateFile) sessionSynced(session uint64) {
@@ -318,12 +327,41 @@ func verifyClaims(fs vfs.FS, dir string, c claim) error {
 			return err
 		}
 	}
-	err = verifyChunks(fs, fs.PathJoin(dir, fmt.Sprintf("%06d.log", c.log)), c.log, c.logLen)
-	if isNotExist(err) {
-		return nil // its content is in tables; or it isn't, which the session's number tells
+	if err := verifyChunks(fs, fs.PathJoin(dir, logName(c.log)), c.log, c.logLen); err != nil && !isNotExist(err) {
+		return err // one that is missing is in tables; or it isn't, which the session's number tells
 	}
-	return err
+	return verifyClosed(fs, dir, c.firstLog)
 }
+
+func logName(number uint64) string { return fmt.Sprintf("%06d.log", number) }
+
+// verifyClosed checks the logs of the last process but for the newest. They were
+// closed, with an end that is on disk, before the next was begun.
+func verifyClosed(fs vfs.FS, dir string, first uint64) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return err
+	}
+	var logs []uint64
+	for _, name := range names {
+		if digits, ok := strings.CutSuffix(name, ".log"); ok && first > 0 && number(digits) >= first {
+			logs = append(logs, number(digits))
+		}
+	}
+	slices.Sort(logs)
+	for i, n := range logs {
+		if i == len(logs)-1 {
+			break
+		}
+		if err := verifyChunks(fs, fs.PathJoin(dir, logName(n)), n, toTheEnd); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// toTheEnd is the length of a log that must have been closed.
+const toTheEnd = ^uint64(0)
 
 // manifest is the name of the MANIFEST that counts.
 func manifest(fs vfs.FS, dir string) (name string, exists bool, err error) {
@@ -348,11 +386,16 @@ const (
 )
 
 // verifyChunks reads the chunks of a file that lie before a length. Pebble's own
-// reader can't be asked: it doesn't say where exactly it stopped.
+// reader can't be asked: it doesn't say where exactly it stopped, and takes a log's
+// number that has become one more for the log's end.
 func verifyChunks(fs vfs.FS, name string, logNumber, length uint64) error {
 	b, err := readFile(fs, name)
 	if err != nil {
 		return err
+	}
+	closed := length == toTheEnd
+	if closed {
+		length = uint64(len(b))
 	}
 	bad := func(at uint64, why string) error {
 		return &DamageError{name, fmt.Sprintf("%s at byte %d of %d that were on disk", why, at, length)}
@@ -386,7 +429,7 @@ func verifyChunks(fs vfs.FS, name string, logNumber, length uint64) error {
 		}
 		if head > plainChunk {
 			switch n := uint64(binary.LittleEndian.Uint32(block[7:])); {
-			case n == uint64(uint32(logNumber+1)) && size == 0 && uint64(len(block)) == head:
+			case n == uint64(uint32(logNumber+1)) && size == 0 && sum == 0 && (closed || uint64(len(block)) == head):
 				return nil // the end of a log that was closed
 			case n != uint64(uint32(logNumber)):
 				return bad(at, "a chunk is another log's")
@@ -396,6 +439,9 @@ func verifyChunks(fs vfs.FS, name string, logNumber, length uint64) error {
 			return bad(at, "a chunk has a wrong checksum")
 		}
 		at += head + size
+	}
+	if closed {
+		return bad(length, "there is no end")
 	}
 	return nil
 }
