@@ -214,8 +214,17 @@ func (a *applier) step() error {
 		a.put(sp, hash, e, val, at)
 		return nil
 	}
-	// What is left changes a collection, and makes it if it isn't there.
+	// What is left changes a collection, and makes it if it isn't there. An op
+	// that is cut short, or that takes away, must not leave an empty one.
 	if !e.there() && !skip {
+		operands := in.b
+		if a.change(op, nil, true); in.err != nil {
+			return nil
+		}
+		if !adds(op) {
+			return errMissing
+		}
+		in.b = operands
 		e = ks.add(sp, hash, in.key, nil, kindOf[op], a.seq, 0)
 	}
 	if !skip {
@@ -243,6 +252,15 @@ func (a *applier) step() error {
 	}
 	a.postpone(op, e, operands)
 	return nil
+}
+
+// adds reports whether an op can be the first of a collection.
+func adds(op byte) bool {
+	switch op {
+	case opHashSet, opSetAdd, opZSetSet, opListPush:
+		return true
+	}
+	return false
 }
 
 // put gives a key a value, whatever it held.
