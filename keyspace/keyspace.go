@@ -279,6 +279,13 @@ func (ks *Keyspace) space(db int) *space {
 	return sp
 }
 
+// Expect readies an empty logical database for about so many keys.
+func (ks *Keyspace) Expect(db, keys int) {
+	if db >= 0 && db < Databases {
+		ks.space(db).slab.Expect(keys)
+	}
+}
+
 // add puts a new key, made by the write seq, in the table. key and val are
 // copied.
 func (ks *Keyspace) add(sp *space, hash uint64, key, val []byte, kind Kind, seq uint64, deadline int64) entry {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"vecino/catalog"
@@ -38,6 +39,12 @@ type recovered struct {
 
 // recover builds the databases from the tier and the journals.
 func (n *Node) recover() error {
+	defer n.store.tier.Quiet(false)
+	if n.cfg.OwnProcess {
+		// What is read is garbage soon, and little of the heap stays: with the usual
+		// setting the collector would run all the time.
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
+	}
 	divided := true // among as many shards as when everything was written
 	err := n.store.tier.Metas(func(id uint64, b []byte) error {
 		m, err := parseMeta(b)
@@ -81,7 +88,7 @@ func (n *Node) recover() error {
 			}
 			rec, _ := n.records.database(id)
 			r.db = s.newEngine(id, rec.HashSeed)
-			r.db.Put(r.pos, r.hash, r.clock, r.m.next, engine.Sizes{Keys: r.m.keys, Used: r.m.used, ColdKeys: int(r.m.keys), ColdBytes: r.m.used})
+			r.db.Put(r.pos, r.hash, r.clock, r.m.next, r.m.sizes())
 			r.db.SetUnsaved(r.unsaved)
 		}
 	}

@@ -54,7 +54,7 @@ func (st *store) holds(db *engine.DB) journal.Offset {
 }
 
 func openStore(n *Node, b budget) (*store, error) {
-	t, err := tier.Open(filepath.Join(n.cfg.State, "tier"), tier.Options{FS: tier.Over(n.fs), CacheBytes: b.cache, MemBytes: b.writes, Log: n.log})
+	t, err := tier.Open(filepath.Join(n.cfg.State, "tier"), tier.Options{FS: tier.Over(n.fs), CacheBytes: b.cache, MemBytes: b.writes, Quiet: true, Log: n.log})
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +130,11 @@ func (st *store) whole(db *engine.DB) (*keyspace.Keyspace, error) {
 
 // load reads the keys of a database, and the values that stand in their heads.
 func (st *store) load(db *engine.DB, ks *keyspace.Keyspace) error {
+	if m, there, err := st.meta(db.ID()); err == nil && there {
+		for _, s := range m.spaces {
+			ks.Expect(s.DB, s.Keys)
+		}
+	}
 	return st.tier.Heads(uint64(db.ID()), func(space uint8, _ uint64, key, head []byte) error {
 		return ks.LoadHead(int(space), key, head)
 	})
@@ -315,7 +320,7 @@ func (s *writing) moveOn(m meta) error {
 	if !there {
 		return fmt.Errorf("database %d sleeps, and the tier has no record of it", s.p.Engine.ID())
 	}
-	m.next, m.keys, m.used = old.next, old.keys, old.used
+	m.next, m.keys, m.used, m.spaces = old.next, old.keys, old.used, old.spaces
 	if err := s.p.shard.journal.Sync(); err != nil {
 		return err
 	}
@@ -356,7 +361,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 			if pos := db.Position(); pos.Seq > m.end.Seq {
 				m.end = pos
 			}
-			m.next, m.keys, m.used = db.NextExpiry(), int64(s.ks.Keys()), s.ks.Used()
+			m.measure(db)
 		}
 		db.Unlock()
 		// Without the lock: this may wait for the disk.

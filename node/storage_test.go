@@ -386,7 +386,7 @@ func TestDatabaseThatTheTierHoldsSleepsAtTheStart(t *testing.T) {
 }
 
 func FuzzMeta(f *testing.F) {
-	m := meta{from: catalog.Position{Epoch: 1, Seq: 2}, end: catalog.Position{Epoch: 3, Seq: 4}, hash: 5, clock: 6, offset: 7, shards: 8, next: 9, keys: 10, used: 11}
+	m := meta{from: catalog.Position{Epoch: 1, Seq: 2}, end: catalog.Position{Epoch: 3, Seq: 4}, hash: 5, clock: 6, offset: 7, shards: 8, next: 9, keys: 10, used: 11, spaces: []engine.Space{{DB: 3, Keys: 4, Expires: 5}}}
 	f.Add(m.encode())
 	f.Add([]byte{2})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -2,6 +2,7 @@ package slab
 
 import (
 	"bytes"
+	"math"
 	"runtime"
 	"unsafe"
 
@@ -610,6 +611,45 @@ func (s *Space) enter(hash uint64, r Rec) error {
 	s.put(e, hash, uint64(r))
 	return nil
 }
+
+// Expect readies an empty space for about n records, so that the table need not
+// grow step by step while they come: a third of what it takes to put them in. Too
+// many or too few are no harm, but for the memory of n slots.
+func (s *Space) Expect(n int) {
+	if s.dir != nil || n < segLimit(maxSlots) {
+		return
+	}
+	depth := uint8(1)
+	for n>>depth > expectMost && depth < maxDepth {
+		depth++
+	}
+	// Room for what a segment gets on average, and as much more as most of them
+	// get by chance; the others grow once.
+	each := n >> depth
+	each += int(math.Sqrt(float64(each)))
+	slots := maxSlots
+	for _, step := range steps {
+		if segLimit(int(step)) >= each {
+			slots = int(step)
+			break
+		}
+	}
+	dir := make([]uint64, 1<<depth)
+	for i := range dir {
+		e, err := s.newSegment(depth, slots, uint64(i)<<(64-depth))
+		if err != nil { // it grows step by step, then, as far as it can
+			for _, made := range dir[:i] {
+				s.freeSegment(made & refMask)
+			}
+			return
+		}
+		dir[i] = e
+	}
+	s.dir, s.depth, s.deep = dir, depth, len(dir)
+}
+
+// expectMost is for how many records at most Expect makes a segment.
+const expectMost = 400
 
 // makeRoom returns a segment for that hash that has more room than e, which
 // is full.

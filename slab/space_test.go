@@ -611,6 +611,48 @@ func TestSpaceSurvivesUnevenHashes(t *testing.T) {
 	}
 }
 
+func TestSpaceThatKnowsWhatToExpect(t *testing.T) {
+	rng := random(t, 3)
+	for _, expected := range []int{0, 100, 466, 467, 1000, 5000, 70_000} {
+		for _, n := range []int{0, 10, expected / 3, expected, 3 * expected} {
+			s := New(rng.Uint64())
+			s.Expect(expected)
+			if err := s.check(); err != nil {
+				t.Fatalf("expecting %d: %v", expected, err)
+			}
+			for _, i := range rng.Perm(n) {
+				if _, err := s.Insert(s.Hash(key(i)), key(i), []byte("v"), 0, 1, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.check(); err != nil || s.Len() != n {
+				t.Fatalf("expected %d, got %d, has %d: %v", expected, n, s.Len(), err)
+			}
+			if expected > 1000 && n == expected {
+				grown := New(s.seed)
+				for i := range n {
+					grown.Insert(grown.Hash(key(i)), key(i), []byte("v"), 0, 1, 0)
+				}
+				if s.index > grown.index*5/4 {
+					t.Errorf("expected %d: %d bytes of slots, %d if they come unexpected", expected, s.index, grown.index)
+				}
+			}
+			for i := range n {
+				hash := s.Hash(key(i))
+				r := s.Find(hash, key(i))
+				if r == 0 {
+					t.Fatalf("expected %d, got %d: record %d is missing", expected, n, i)
+				}
+				s.Remove(hash, r)
+			}
+			if err := s.check(); err != nil || s.Len() != 0 {
+				t.Fatalf("expected %d, all %d removed, has %d: %v", expected, n, s.Len(), err)
+			}
+			s.Close()
+		}
+	}
+}
+
 func TestRandomIsEven(t *testing.T) {
 	for _, n := range []int{1, 2, 10, 900, 5000} {
 		rng := random(t, uint64(n))

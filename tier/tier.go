@@ -38,6 +38,8 @@ type Options struct {
 	// BulkBytes is how large a session is that is written as tables of its own.
 	// Default 256 KiB, see DESIGN.md.
 	BulkBytes int
+	// Quiet begins with compactions standing still; see Tier.Quiet.
+	Quiet bool
 	// Log is told what goes wrong, and what was found at open. Default: nobody.
 	Log *slog.Logger
 }
@@ -80,8 +82,9 @@ type Tier struct {
 		last uint64 // number of the last small session, as it stands in the log
 	}
 
-	wake  chan struct{} // something happened that the minder should look at
-	tasks sync.WaitGroup
+	compact *scheduler
+	wake    chan struct{} // something happened that the minder should look at
+	tasks   sync.WaitGroup
 
 	count struct {
 		reads, found, heads         atomic.Int64
@@ -94,6 +97,8 @@ type Tier struct {
 func Open(dir string, opts Options) (_ *Tier, err error) {
 	opts.setDefaults()
 	t := &Tier{dir: dir, opts: opts, h: newHealth(opts.Log), wake: make(chan struct{}, 1)}
+	t.compact = newScheduler(t.look)
+	t.compact.quiet.Store(opts.Quiet)
 	defer func() {
 		if err != nil {
 			if t.state != nil {
@@ -189,6 +194,7 @@ func (t *Tier) pebbleOptions() *pebble.Options {
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
 		FlushDelayDeleteRange:       10 * time.Second,
 	}
+	o.Experimental.CompactionScheduler = t.compact
 	o.Experimental.IngestSplit = func() bool { return true }
 	o.Experimental.ReadSamplingMultiplier = -1 // no compactions because of reads
 	o.Experimental.FileCacheShards = 2
@@ -217,12 +223,6 @@ var compression = pebble.DBCompressionNone
 
 // listener is told by Pebble what happens. It must not call Pebble.
 func (t *Tier) listener() *pebble.EventListener {
-	look := func() {
-		select {
-		case t.wake <- struct{}{}:
-		default:
-		}
-	}
 	var flushed atomic.Pointer[error] // of the last flush; flushes come one at a time
 	l := &pebble.EventListener{
 		BackgroundError: func(err error) {
@@ -240,18 +240,26 @@ func (t *Tier) listener() *pebble.EventListener {
 			if info.Err == nil {
 				t.h.setBackground(nil)
 			}
-			look()
+			t.look()
 		},
 		CompactionEnd: func(info pebble.CompactionInfo) {
 			if info.Err == nil {
 				t.h.setBackground(nil)
 			}
-			look()
+			t.look()
 		},
-		TableIngested: func(pebble.TableIngestInfo) { look() },
+		TableIngested: func(pebble.TableIngestInfo) { t.look() },
 	}
 	l.EnsureDefaults(nil)
 	return l
+}
+
+// look wakes the minder.
+func (t *Tier) look() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
 }
 
 // mind watches over compactions: those that fall behind aren't slowed down. And
@@ -267,9 +275,11 @@ func (t *Tier) mind() {
 			return
 		case <-tick.C:
 			t.state.sync()
+			t.compact.grant()
 			continue
 		case <-t.wake:
 		}
+		t.compact.grant()
 		m := t.db.Metrics()
 		behind := m.ReadAmp() > hurryReadAmp || m.Compact.EstimatedDebt > max(hurryDebt, uint64(m.DiskSpaceUsage()/4))
 		t.h.hurry.Store(behind)
@@ -320,6 +330,13 @@ func (t *Tier) write(op func() error) error {
 	case <-t.h.broken:
 		return t.h.err()
 	}
+}
+
+// Quiet has compactions stand still, or go on: while a node starts, it has better
+// use for its cores.
+func (t *Tier) Quiet(quiet bool) {
+	t.compact.quiet.Store(quiet)
+	t.look()
 }
 
 // lastSession reads the number of the last session.
