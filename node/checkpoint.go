@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vecino/catalog"
@@ -16,10 +17,11 @@ import (
 // checkpointer has databases swept into the tier in the background, so that the
 // journal behind them can be trimmed. See store.
 type checkpointer struct {
-	node *Node
-	wake chan struct{}
-	old  map[catalog.ID]bool // of which there are files of the time before the tier; for run alone once it runs
-	mu   struct {
+	node    *Node
+	wake    chan struct{}
+	failing atomic.Bool         // the last checkpoint failed
+	old     map[catalog.ID]bool // of which there are files of the time before the tier; for run alone once it runs
+	mu      struct {
 		sync.Mutex
 		wanted map[catalog.ID]bool // to be written now
 		gone   map[catalog.ID]bool // to be removed
@@ -158,13 +160,19 @@ func (c *checkpointer) trim(ctx context.Context, s *shard) {
 }
 
 func (c *checkpointer) try(ctx context.Context, p *placed) bool {
-	if err := c.save(ctx, p); err != nil {
-		if ctx.Err() == nil && err != errNotSavable {
-			c.node.log.Error("checkpoint failed", "db", uint64(p.Engine.ID()), "err", err.Error())
-		}
+	err := c.save(ctx, p)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, errNotSavable)) {
 		return false
 	}
-	return true
+	// Where the disk is full this goes on every two seconds; it is told once.
+	if failing := err != nil; c.failing.Swap(failing) != failing {
+		if failing {
+			c.node.log.Error("checkpoint failed; the journal is kept until one succeeds", "db", uint64(p.Engine.ID()), "err", err.Error())
+		} else {
+			c.node.log.Info("checkpoints succeed again")
+		}
+	}
+	return err == nil
 }
 
 // errNotSavable is a database whose content is about to be replaced; once it

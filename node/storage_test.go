@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"vecino/api"
 	"vecino/catalog"
 	"vecino/engine"
 	"vecino/internal/vfs"
@@ -406,4 +407,42 @@ func oldMeta(p *placed, shards uint32) []byte {
 func oldEndChunk(p catalog.Position) []byte {
 	b := binary.LittleEndian.AppendUint32([]byte{oldEnd}, p.Epoch)
 	return binary.LittleEndian.AppendUint64(b, p.Seq)
+}
+
+// A fresh copy is made of a database whose values are mostly on disk only, while
+// it changes; they don't come into memory by that.
+func TestFreshCopyOfValuesThatAreOnDisk(t *testing.T) {
+	c := newCluster(t, "mad", "scl")
+	db := c.create("mad")
+	cl := db.client("mad")
+	for i := range 400 {
+		cl.want("OK", "SET", fmt.Sprint("large", i), strings.Repeat(fmt.Sprint(i), 200))
+	}
+	cl.fill(0, 300)
+	p := db.up("mad")
+	offload(t, c.nodes["mad"], p)
+	cold := func() int {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		n, _ := p.Engine.Keyspace().Cold()
+		return n
+	}
+	before := cold()
+	if before < 100 {
+		t.Fatalf("only %d values are on disk: the test doesn't test", before)
+	}
+	if _, err := c.api.UpdateDatabase(context.Background(), db.id, api.FleetUpdate{ReplicaRegions: &[]api.Region{"scl"}}); err != nil {
+		t.Fatal(err)
+	}
+	cl.fill(250, 350)
+	cl.want("OK", "SET", "large1", "small now")
+	cl.want("(integer) 1", "DEL", "large3")
+	db.live()
+	db.applied("scl", "mad")
+	if db.contents("scl") != db.contents("mad") {
+		t.Error("the copies differ")
+	}
+	if after := cold(); after < before-10 {
+		t.Errorf("%d values are on disk, there were %d", after, before)
+	}
 }
