@@ -23,8 +23,8 @@
 //   - Scan cursors are positions in the order of Hash64 under the seed given at construction. They say nothing about
 //     one table's shape, so they hold on every copy of a database that was made with the same seed.
 //   - Size is the memory held, as an estimate, known without counting.
-//   - A big collection is stored in parts (parts.go), of which a change makes one dirty. How its owner goes about
-//     that is told at PartID.
+//   - A big collection is stored in parts (parts.go), of which a change makes one dirty. Save writes those, a few at
+//     a time, while the collection goes on changing (save.go).
 //   - AppendDump writes a form that Load reads back with order and encoding kept (dump.go). Load trusts nothing. Of a
 //     small collection both are a copy, and a check.
 package value

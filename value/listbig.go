@@ -19,9 +19,10 @@ type bigList struct {
 	chunks int
 	bytes  int // memory of the chunks' buffers
 
-	parts  bool     // dirty ones were taken before
-	serial PartID   // the last one that a block got
-	gone   []PartID // stored, and no block's any more
+	parts  bool      // some are stored: only what is dirty must be
+	serial PartID    // the last one that a block got
+	gone   []PartID  // stored, and no block's any more
+	saving *listSave // that is under way
 }
 
 type block struct {
@@ -29,7 +30,8 @@ type block struct {
 	n      int // elements
 	bytes  int // memory of the buffers
 	part   PartID
-	dirty  bool // changed since it was stored
+	dirty  bool // changed since the last Save began
+	due    bool // the Save under way has not come to it
 }
 
 // full says whether a block takes no more chunks.
@@ -51,11 +53,23 @@ func (l *bigList) size() int {
 
 func (l *bigList) at(p place) *chunk { return &l.blocks[p.block].chunks[p.chunk] }
 
-// count adds to the number of elements in a chunk.
+// touch says that a block is about to be changed.
+func (l *bigList) touch(block int) {
+	l.keep(block)
+	l.blocks[block].dirty = true
+}
+
+// keep sees to it that the Save under way has a block as it was when it began.
+func (l *bigList) keep(block int) {
+	if b := &l.blocks[block]; b.due {
+		l.saving.keep(b)
+	}
+}
+
+// count adds to the number of elements in a chunk, whose block has been touched.
 func (l *bigList) count(p place, n int) {
 	l.at(p).n += n
 	l.blocks[p.block].n += n
-	l.blocks[p.block].dirty = true
 	l.n += n
 }
 
@@ -106,13 +120,13 @@ func (l *bigList) prepend(v []byte) {
 }
 
 func (l *bigList) popBack() []byte {
+	l.touch(len(l.blocks) - 1)
 	b := &l.blocks[len(l.blocks)-1]
 	c := &b.chunks[len(b.chunks)-1]
 	v, begin := c.prev(c.hi)
 	c.hi = begin
 	c.n--
 	b.n--
-	b.dirty = true
 	l.n--
 	if c.n == 0 {
 		l.closeChunk(l.last())
@@ -121,13 +135,13 @@ func (l *bigList) popBack() []byte {
 }
 
 func (l *bigList) popFront() []byte {
+	l.touch(0)
 	b := &l.blocks[0]
 	c := &b.chunks[0]
 	v, end := c.next(c.lo)
 	c.lo = end
 	c.n--
 	b.n--
-	b.dirty = true
 	l.n--
 	if c.n == 0 {
 		l.closeChunk(place{})
@@ -147,8 +161,8 @@ func (l *bigList) setAt(i int, v []byte) {
 	old, end := c.next(off)
 	switch room := entrySize(len(v)); {
 	case len(old) == len(v):
+		l.touch(p.block)
 		copy(old, v)
-		l.blocks[p.block].dirty = true
 	case c.n == 1 || c.hi-c.lo-(end-off)+room <= chunkBytes:
 		off = l.open(p, off, end, room)
 		l.at(p).put(off, v)
@@ -246,20 +260,28 @@ func (l *bigList) trimTo(start, stop int) {
 	}
 	l.closeBlocks(0, whole)
 	for p := l.last(); behind >= l.at(p).n; p = l.last() {
+		l.touch(p.block)
 		behind -= l.at(p).n
 		l.count(p, -l.at(p).n)
 		l.closeChunk(p)
 	}
 	for p := (place{}); start >= l.at(p).n; {
+		l.touch(p.block)
 		start -= l.at(p).n
 		l.count(p, -l.at(p).n)
 		l.closeChunk(p)
+	}
+	if start > 0 {
+		l.touch(0)
 	}
 	c := l.at(place{})
 	for range start {
 		_, c.lo = c.next(c.lo)
 	}
 	l.count(place{}, -start)
+	if behind > 0 {
+		l.touch(l.last().block)
+	}
 	c = l.at(l.last())
 	for range behind {
 		_, c.hi = c.prev(c.hi)
@@ -269,7 +291,9 @@ func (l *bigList) trimTo(start, stop int) {
 
 // closeBlocks takes out blocks with all that is in them.
 func (l *bigList) closeBlocks(from, to int) {
-	for _, b := range l.blocks[from:to] {
+	for i := from; i < to; i++ {
+		l.keep(i)
+		b := &l.blocks[i]
 		l.n -= b.n
 		l.bytes -= b.bytes
 		l.chunks -= len(b.chunks)
@@ -286,9 +310,10 @@ func (l *bigList) removeValue(v []byte, limit int, fromBack bool) (removed int) 
 		p = l.last()
 	}
 	for ok && removed < limit {
+		l.keep(p.block)
 		n := l.at(p).removeValue(v, limit-removed, fromBack)
 		if n > 0 {
-			l.count(p, 0)
+			l.blocks[p.block].dirty = true
 		}
 		l.blocks[p.block].n -= n
 		l.n -= n
@@ -334,6 +359,7 @@ func (l *bigList) locate(i int) (p place, off int) {
 }
 
 func (l *bigList) pushBack(p place, v []byte) {
+	l.touch(p.block)
 	b := &l.blocks[p.block]
 	c := &b.chunks[p.chunk]
 	size := entrySize(len(v))
@@ -344,11 +370,11 @@ func (l *bigList) pushBack(p place, v []byte) {
 	c.hi += size
 	c.n++
 	b.n++
-	b.dirty = true
 	l.n++
 }
 
 func (l *bigList) pushFront(p place, v []byte) {
+	l.touch(p.block)
 	b := &l.blocks[p.block]
 	c := &b.chunks[p.chunk]
 	size := entrySize(len(v))
@@ -359,7 +385,6 @@ func (l *bigList) pushFront(p place, v []byte) {
 	c.put(c.lo, v)
 	c.n++
 	b.n++
-	b.dirty = true
 	l.n++
 }
 
@@ -406,6 +431,7 @@ func (l *bigList) addBytes(p place, n int) {
 // open replaces the bytes of a chunk from off to end by room for n, and
 // returns where off is now: it moves when the chunk has to.
 func (l *bigList) open(p place, off, end, n int) int {
+	l.touch(p.block)
 	c := l.at(p)
 	if more := n - (end - off); c.hi+more > len(c.buf) {
 		was := c.lo
@@ -414,7 +440,6 @@ func (l *bigList) open(p place, off, end, n int) int {
 	}
 	copy(c.buf[off+n:], c.buf[end:c.hi])
 	c.hi += n - (end - off)
-	l.blocks[p.block].dirty = true
 	return off
 }
 
@@ -449,12 +474,13 @@ func (l *bigList) openChunk(p place) place {
 
 // cutBlock moves the chunks of a block from half on to a new one behind it.
 func (l *bigList) cutBlock(i, half int) {
+	l.touch(i)
 	l.blocks = slices.Insert(l.blocks, i+1, block{})
 	left, right := &l.blocks[i], &l.blocks[i+1]
 	right.chunks = append([]chunk(nil), left.chunks[half:]...)
 	clear(left.chunks[half:])
 	left.chunks = left.chunks[:half]
-	left.dirty, right.dirty = true, true
+	right.dirty = true
 	for i := range right.chunks {
 		right.n += right.chunks[i].n
 		right.bytes += len(right.chunks[i].buf)
@@ -480,10 +506,11 @@ func (l *bigList) closeChunk(p place) {
 	}
 	next := &l.blocks[p.block+1]
 	if len(b.chunks)+len(next.chunks) < blockLen/2 && b.bytes+next.bytes < blockBytes/2 {
+		l.touch(p.block)
+		l.keep(p.block + 1)
 		b.chunks = append(b.chunks, next.chunks...)
 		b.n += next.n
 		b.bytes += next.bytes
-		b.dirty = true
 		l.lose(next.part)
 		l.blocks = slices.Delete(l.blocks, p.block+1, p.block+2)
 	}
@@ -501,6 +528,8 @@ func (l *bigList) lose(part PartID) {
 func (l *bigList) cut(p place, off int) place {
 	behind := l.openChunk(p.behind())
 	p, _ = l.before(behind)
+	l.touch(p.block)
+	l.touch(behind.block)
 	left, right := l.at(p), l.at(behind)
 	right.buf = append([]byte(nil), left.buf[off:left.hi]...)
 	right.hi = len(right.buf)

@@ -62,34 +62,6 @@ func (b *block) appendPart(dst []byte) []byte {
 	return dst
 }
 
-func (l *bigList) dirtyParts(fn func(id PartID, data []byte, gone bool)) {
-	l.parts = true
-	l.number()
-	var buf []byte
-	for i := range l.blocks {
-		if b := &l.blocks[i]; b.dirty {
-			b.dirty = false
-			buf = b.appendPart(buf[:0])
-			fn(b.part, buf, false)
-		}
-	}
-	slices.Sort(l.gone)
-	for _, id := range slices.Compact(l.gone) {
-		fn(id, nil, true)
-	}
-	l.gone = nil
-}
-
-func (l *bigList) redirty(id PartID) {
-	for i := range l.blocks {
-		if b := &l.blocks[i]; b.part == id {
-			b.dirty = true
-			return
-		}
-	}
-	l.lose(id)
-}
-
 // loadParts reads a head and then parts, in any order.
 func (l *bigList) loadParts(head []byte, next func() (id PartID, data []byte, ok bool)) error {
 	r := dumpReader{rest: head}
@@ -182,28 +154,16 @@ func (l *bigList) loadBlock(b *block, r *dumpReader) {
 	l.bytes += b.bytes
 }
 
-// Head appends what is stored of a big list beside its parts. It goes with
-// them as they are after DirtyParts: order is told here.
-func (l *List) Head(dst []byte) []byte { return l.big.head(dst) }
-
 // HasParts is Hash.HasParts of a list.
 func (l *List) HasParts() bool { return l.big != nil && l.big.parts }
 
-// DirtyParts is Hash.DirtyParts of a list.
-func (l *List) DirtyParts(fn func(id PartID, data []byte, gone bool)) { l.big.dirtyParts(fn) }
+// Save is Hash.Save of a list.
+func (l *List) Save() *Save { return l.big.save() }
 
-// Redirty is Hash.Redirty of a list.
-func (l *List) Redirty(id PartID) { l.big.redirty(id) }
-
-// Parts gives all parts of a big list, whether stored or not. With Head they
-// are the whole list as it is now.
-func (l *List) Parts(fn func(id PartID, data []byte)) {
-	l.big.number()
-	var buf []byte
-	for i := range l.big.blocks {
-		b := &l.big.blocks[i]
-		buf = b.appendPart(buf[:0])
-		fn(b.part, buf)
+// DropParts is Hash.DropParts of a list.
+func (l *List) DropParts() {
+	if l.big != nil {
+		l.big.dropParts()
 	}
 }
 

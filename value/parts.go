@@ -30,33 +30,19 @@ import (
 // What is dirty is known by granules: parts of the hashes, all of one size, of
 // a few dozen elements each, and a bit for each. They have nothing to do with
 // the parts, which can so be divided while marking stays a shift and an or.
+//
+// How dirty parts are written while the collection goes on changing is told at
+// Save.
 type partMap struct {
-	parts []storedPart // in order, together all hashes
-	spare []storedPart
-	dirty []uint64 // a bit a granule
-	shift uint8    // of a hash, to get its granule
-	gone  []PartID // told to be gone with the next dirty ones, if they are
-	buf   []byte
+	parts  []storedPart // in order, together all hashes
+	dirty  []uint64     // a bit a granule
+	shift  uint8        // of a hash, to get its granule
+	saving *cellSave    // that is under way
 }
 
 // PartID says which part of a collection something is. None is 0. Numbers in
 // ascending order, as a store has them by their bytes, big-endian, are the
 // order for loading.
-//
-// An owner that keeps a collection in a store, a head and parts for each key,
-// stores it like this, in one batch that is written as a whole or not at all:
-//
-//	if !h.HasParts() {                   // small until now, loaded from a dump, or another one of that name
-//		delete all parts of the key
-//	}
-//	h.DirtyParts(func(id value.PartID, data []byte, gone bool) {
-//		put or delete the part; note its id
-//	})
-//	put the key's head: h.Head(nil)
-//
-// If the batch fails, Redirty takes it back, for each id that was noted. If
-// there were no parts before, or it isn't known whether there are, the parts
-// must be deleted in the next batch as well.
 //
 // A collection that is small, again or another of the same name, is stored as
 // its bytes, and has its parts deleted. Loading, from the head and all parts
@@ -68,7 +54,7 @@ type storedPart struct {
 	id     PartID
 	bytes  int  // when it was last stored, or of what it was joined from
 	stored bool // false if there is nothing to store
-	dirty  bool // only while dirty parts are taken
+	dirty  bool // it is to be written; only while a Save is under way
 }
 
 const (
@@ -152,25 +138,14 @@ func (p *partMap) marked(id PartID) bool {
 }
 
 func (p *partMap) size() int {
-	return 24*(cap(p.parts)+cap(p.spare)) + 8*cap(p.dirty) + cap(p.buf)
-}
-
-// find returns the index of a part, if there is such a one.
-func (p *partMap) find(id PartID) (int, bool) {
-	return slices.BinarySearchFunc(p.parts, id, func(s storedPart, id PartID) int {
-		switch {
-		case s.id < id:
-			return -1
-		case s.id > id:
-			return 1
-		}
-		return 0
-	})
+	return 24*cap(p.parts) + 8*cap(p.dirty)
 }
 
 // join puts parts together that were divided and are small now. One of them
 // has to be dirty, so that nothing is written but for its sake, or both empty.
-func (p *partMap) join() {
+// It marks those that are dirty, and returns what isn't to be stored any more,
+// unless it is stored anew.
+func (p *partMap) join() (stale []PartID) {
 	kept := p.parts[:0]
 	for _, s := range p.parts {
 		s.dirty = p.marked(s.id)
@@ -182,21 +157,20 @@ func (p *partMap) join() {
 			if left.bytes+s.bytes > joinedBytes || !left.dirty && !s.dirty && left.bytes+s.bytes > 0 {
 				break
 			}
-			p.stale(left)
-			p.stale(s)
+			if left.stored {
+				stale = append(stale, left.id)
+			}
+			if s.stored {
+				stale = append(stale, s.id)
+			}
 			kept = kept[:len(kept)-1]
 			s = storedPart{id: s.id.whole(), dirty: left.dirty || s.dirty, bytes: left.bytes + s.bytes}
 		}
 		kept = append(kept, s)
 	}
 	p.parts = kept
-}
-
-// stale notes that what is stored of a part is to go, unless it is stored anew.
-func (p *partMap) stale(s storedPart) {
-	if s.stored {
-		p.gone = append(p.gone, s.id)
-	}
+	slices.Sort(stale)
+	return stale
 }
 
 // partial is how a kind of collection has its elements in parts.
@@ -248,83 +222,6 @@ func (c *cells) appendPart(dst []byte, id PartID, kind partial, divide bool) (_ 
 // they are half full.
 func (c *cells) startDepth() int {
 	return min(bits.Len(uint(c.bytes/(partBytes*3/4))), 24)
-}
-
-func (c *cells) dirtyParts(kind partial, fn func(id PartID, data []byte, gone bool)) {
-	if c.parts == nil {
-		c.parts = newPartMap(c.startDepth())
-		c.parts.setGranules(c.table.Len())
-		c.parts.markAll(partOf(0, 0))
-	}
-	p := c.parts
-	p.join()
-	next := p.spare[:0]
-	for _, s := range p.parts {
-		if s.dirty {
-			next = c.writePart(next, s, kind, fn)
-		} else {
-			next = append(next, s)
-		}
-	}
-	p.parts, p.spare = next, p.parts
-	slices.Sort(p.gone)
-	for _, id := range slices.Compact(p.gone) {
-		if i, ok := p.find(id); !ok || !p.parts[i].stored {
-			fn(id, nil, true)
-		}
-	}
-	p.gone = nil
-	p.setGranules(c.table.Len())
-	if cap(p.buf) > 4*partBytes {
-		p.buf = nil
-	}
-}
-
-// writePart gives a part to fn, or those that it is divided into, and appends
-// what they are.
-func (c *cells) writePart(next []storedPart, s storedPart, kind partial, fn func(PartID, []byte, bool)) []storedPart {
-	p := c.parts
-	data, elems, large := c.appendPart(p.buf[:0], s.id, kind, true)
-	p.buf = data
-	if large {
-		p.stale(s)
-		left, right := s.id.halves()
-		next = c.writePart(next, storedPart{id: left}, kind, fn)
-		return c.writePart(next, storedPart{id: right}, kind, fn)
-	}
-	if elems == 0 {
-		p.stale(s)
-		return append(next, storedPart{id: s.id})
-	}
-	fn(s.id, data, false)
-	return append(next, storedPart{id: s.id, bytes: len(data), stored: true})
-}
-
-// allParts gives all parts as they would be stored, and changes nothing.
-func (c *cells) allParts(kind partial, fn func(id PartID, data []byte)) {
-	p := c.parts
-	if p == nil {
-		p = newPartMap(c.startDepth())
-	}
-	for _, s := range p.parts {
-		data, elems, _ := c.appendPart(p.buf[:0], s.id, kind, false)
-		if p.buf = data; elems > 0 {
-			fn(s.id, data)
-		}
-	}
-	if cap(p.buf) > 4*partBytes {
-		p.buf = nil
-	}
-}
-
-func (c *cells) redirty(id PartID) {
-	if c.parts == nil || id == 0 {
-		return
-	}
-	c.parts.gone = append(c.parts.gone, id) // that is, if it turns out to be
-	if _, ok := c.parts.find(id); ok {
-		c.parts.markAll(id)
-	}
 }
 
 // loadParts reads a head and then parts, in the order of their numbers, with
@@ -423,29 +320,19 @@ func (r *dumpReader) partForm(form byte) {
 	}
 }
 
-// Head appends what is stored of a big hash beside its parts. It goes with
-// them as they are after DirtyParts.
-func (h *Hash) Head(dst []byte) []byte { return appendHead(dst, formBigHash, h.Len()) }
-
-// HasParts says whether DirtyParts gives only what has changed: it was called
-// before, or the hash loaded from parts. If not, it gives all, and nothing
-// that was stored before under the same name means anything.
+// HasParts says whether a Save gives only what has changed since the last one, or
+// since the hash was loaded from parts.
 func (h *Hash) HasParts() bool { return h.big != nil && h.big.parts != nil }
 
-// DirtyParts gives the parts of a big hash that have changed since the last
-// time, and which ones are gone, each once and in no order. From then on they
-// count as stored. fn must not change the hash, nor keep data.
-func (h *Hash) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
-	h.big.dirtyParts(partialHash, fn)
+// Save begins to write a big hash.
+func (h *Hash) Save() *Save { return h.big.save(partialHash) }
+
+// DropParts says that what is stored in parts is of another hash, or not there.
+func (h *Hash) DropParts() {
+	if h.big != nil {
+		h.big.dropParts()
+	}
 }
-
-// Redirty takes back that a part was stored, or is gone: DirtyParts will give
-// it again, or what became of it.
-func (h *Hash) Redirty(id PartID) { h.big.redirty(id) }
-
-// Parts gives all parts of a big hash, in the order of their numbers, whether
-// stored or not. With Head they are the whole hash as it is now.
-func (h *Hash) Parts(fn func(id PartID, data []byte)) { h.big.allParts(partialHash, fn) }
 
 // LoadParts makes h the big hash that a head and parts say, in the order of
 // their numbers. After an error h is empty.
@@ -464,22 +351,18 @@ func (h *Hash) LoadParts(seed uint64, head []byte, next func() (id PartID, data 
 	return err
 }
 
-// Head is Hash.Head of a set.
-func (s *Set) Head(dst []byte) []byte { return appendHead(dst, formBigSet, s.Len()) }
-
 // HasParts is Hash.HasParts of a set.
 func (s *Set) HasParts() bool { return s.big != nil && s.big.parts != nil }
 
-// DirtyParts is Hash.DirtyParts of a set.
-func (s *Set) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
-	s.big.dirtyParts(partialSet, fn)
+// Save is Hash.Save of a set.
+func (s *Set) Save() *Save { return s.big.save(partialSet) }
+
+// DropParts is Hash.DropParts of a set.
+func (s *Set) DropParts() {
+	if s.big != nil {
+		s.big.dropParts()
+	}
 }
-
-// Redirty is Hash.Redirty of a set.
-func (s *Set) Redirty(id PartID) { s.big.redirty(id) }
-
-// Parts is Hash.Parts of a set.
-func (s *Set) Parts(fn func(id PartID, data []byte)) { s.big.allParts(partialSet, fn) }
 
 // LoadParts is Hash.LoadParts of a set.
 func (s *Set) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
@@ -497,22 +380,18 @@ func (s *Set) LoadParts(seed uint64, head []byte, next func() (id PartID, data [
 	return err
 }
 
-// Head is Hash.Head of a sorted set.
-func (z *ZSet) Head(dst []byte) []byte { return appendHead(dst, formBigZSet, z.Len()) }
-
 // HasParts is Hash.HasParts of a sorted set.
 func (z *ZSet) HasParts() bool { return z.big != nil && z.big.index.parts != nil }
 
-// DirtyParts is Hash.DirtyParts of a sorted set.
-func (z *ZSet) DirtyParts(fn func(id PartID, data []byte, gone bool)) {
-	z.big.index.dirtyParts(partialZSet, fn)
+// Save is Hash.Save of a sorted set.
+func (z *ZSet) Save() *Save { return z.big.index.save(partialZSet) }
+
+// DropParts is Hash.DropParts of a sorted set.
+func (z *ZSet) DropParts() {
+	if z.big != nil {
+		z.big.index.dropParts()
+	}
 }
-
-// Redirty is Hash.Redirty of a sorted set.
-func (z *ZSet) Redirty(id PartID) { z.big.index.redirty(id) }
-
-// Parts is Hash.Parts of a sorted set.
-func (z *ZSet) Parts(fn func(id PartID, data []byte)) { z.big.index.allParts(partialZSet, fn) }
 
 // LoadParts is Hash.LoadParts of a sorted set.
 func (z *ZSet) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {

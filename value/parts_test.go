@@ -15,11 +15,77 @@ import (
 type inParts interface {
 	Len() int
 	AppendDump(dst []byte) []byte
-	Head(dst []byte) []byte
 	HasParts() bool
-	DirtyParts(fn func(id PartID, data []byte, gone bool))
-	Parts(fn func(id PartID, data []byte))
-	Redirty(id PartID)
+	Save() *Save
+	DropParts()
+}
+
+// partStore is what a collection has been saved as.
+type partStore struct {
+	head  []byte
+	parts map[PartID][]byte
+}
+
+// save saves a collection, with meanwhile called between any two parts, and
+// checks that what is stored is the collection as it was in the beginning. It
+// returns how many parts were written.
+func (s *partStore) save(t *testing.T, c inParts, meanwhile func()) (written, deleted int) {
+	t.Helper()
+	dump := c.AppendDump(nil)
+	had := c.HasParts()
+	save := c.Save()
+	if save.Whole == had {
+		t.Fatalf("it had parts: %v, all are given: %v", had, save.Whole)
+	}
+	if !c.HasParts() {
+		t.Fatal("has no parts")
+	}
+	if save.Whole {
+		s.parts = map[PartID][]byte{}
+	}
+	last := PartID(0)
+	for save.Next(1, func(id PartID, data []byte, gone bool) {
+		if id <= last {
+			t.Fatalf("part %x after %x", id, last)
+		}
+		if last = id; gone != (data == nil) {
+			t.Fatalf("part %x: gone %v, %d bytes", id, gone, len(data))
+		}
+		if _, there := s.parts[id]; gone && !there {
+			t.Fatalf("part %x is gone and never was there", id)
+		}
+		if delete(s.parts, id); gone {
+			deleted++
+		} else {
+			written++
+			s.parts[id] = bytes.Clone(data)
+		}
+	}) {
+		if meanwhile != nil {
+			meanwhile()
+		}
+	}
+	s.head = save.Head
+	again, err := loadParts(kindOf(c), s.head, inOrder(s.parts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.AppendDump(nil), dump) {
+		t.Fatal("what is stored is something else")
+	}
+	return written, deleted
+}
+
+func kindOf(c inParts) string {
+	switch c.(type) {
+	case *Hash:
+		return "hash"
+	case *Set:
+		return "set"
+	case *ZSet:
+		return "zset"
+	}
+	return "list"
 }
 
 // inOrder gives what is stored as loading wants it.
@@ -176,49 +242,69 @@ func changeList(rng *rand.Rand, l *List, remove bool, v []byte) {
 	}
 }
 
-// A collection whose dirty parts are taken now and then, and sometimes not
-// written, is at each time what is stored.
+// A collection that is saved now and then, while it changes, is stored as it was
+// when the save began, whatever became of the saves before.
 func TestPartsAgreeWithTheCollection(t *testing.T) {
 	for _, kind := range partKinds {
 		t.Run(kind, func(t *testing.T) {
 			rng := random(t, 5)
 			live := newInParts(kind)
-			stored := map[PartID][]byte{}
-			for round := range 150 {
+			var stored partStore
+			for round := range 120 {
 				steps := []int{1, 20, 500, 4000}[rng.IntN(4)]
-				for range steps {
-					change(rng, live, round%60 < 40)
-				}
-				if rng.IntN(10) == 0 { // all as it is now, asked for on the side
-					checkLoaded(t, kind, live, allParts(live))
-				}
-				lost := rng.IntN(4) == 0
-				take(t, live, func(id PartID, data []byte, gone bool) {
-					switch {
-					case lost && rng.IntN(2) == 0:
-						live.Redirty(id)
-					case gone:
-						delete(stored, id)
-					default:
-						stored[id] = bytes.Clone(data)
-					}
-				})
-				if lost {
-					for range steps {
+				some := func(n int) {
+					for range n {
 						change(rng, live, round%60 < 40)
 					}
-					take(t, live, func(id PartID, data []byte, gone bool) {
-						if delete(stored, id); !gone {
-							stored[id] = bytes.Clone(data)
+				}
+				some(steps)
+				switch rng.IntN(12) {
+				case 0: // is written, and then isn't
+					save := live.Save()
+					for save.Next(100<<10, func(PartID, []byte, bool) {}) {
+						some(3)
+					}
+					some(steps)
+					save.Fail()
+				case 1: // fails half-way
+					save := live.Save()
+					save.Next(1, func(PartID, []byte, bool) {})
+					some(3)
+					save.Fail()
+				case 2: // nobody goes on with it
+					save := live.Save()
+					if save.Next(1, func(PartID, []byte, bool) {}) {
+						save = live.Save()
+						if !save.Whole {
+							t.Fatal("a save that was given up counts")
 						}
-					})
+					}
+					save.Fail()
+				case 3: // gets another name
+					live.DropParts()
+				case 4: // gets another name while it is saved
+					save := live.Save()
+					more := save.Next(1, func(PartID, []byte, bool) {})
+					live.DropParts()
+					for more {
+						more = save.Next(1, func(PartID, []byte, bool) {})
+					}
 				}
-				again := checkLoaded(t, kind, live, stored)
-				checkPartMap(t, live, stored)
-				if rng.IntN(8) == 0 { // went away and came back
-					live = again
+				quiet := rng.IntN(2) == 0
+				stored.save(t, live, func() {
+					if !quiet {
+						some(rng.IntN(8))
+					}
+				})
+				if quiet {
+					checkPartMap(t, live, stored.parts)
+					if written, deleted := stored.save(t, live, nil); written+deleted > 0 {
+						t.Fatalf("%d parts are written, %d deleted, and nothing has happened", written, deleted)
+					}
+					if rng.IntN(4) == 0 { // went away and came back
+						live = checkLoaded(t, live, stored)
+					}
 				}
-				take(t, live, func(id PartID, _ []byte, _ bool) { t.Fatalf("part %x is dirty, and nothing happened", id) })
 			}
 		})
 	}
@@ -229,9 +315,9 @@ func TestPartsAgreeWithTheCollection(t *testing.T) {
 func TestListPartsAfterEachChange(t *testing.T) {
 	rng := random(t, 9)
 	l := newInParts("list").(*List)
-	stored := map[PartID][]byte{}
+	var stored partStore
 	elem := func() []byte { return bytes.Repeat([]byte{byte('a' + rng.IntN(20))}, 1500) }
-	for step := range 1500 {
+	change := func(step int) {
 		i := rng.IntN(l.Len())
 		grow := step%500 < 300 && l.Len() < 250 || l.Len() < 3
 		switch op := rng.IntN(8); {
@@ -250,52 +336,23 @@ func TestListPartsAfterEachChange(t *testing.T) {
 		if l.Len() == 0 {
 			t.Fatal("the test has emptied the list")
 		}
-		take(t, l, func(id PartID, data []byte, gone bool) {
-			if delete(stored, id); !gone {
-				stored[id] = data
-			}
-		})
-		if len(stored) != len(l.big.blocks) {
-			t.Fatalf("%d parts of %d blocks", len(stored), len(l.big.blocks))
+	}
+	for step := range 1500 {
+		change(step)
+		stored.save(t, l, nil)
+		if len(stored.parts) != len(l.big.blocks) {
+			t.Fatalf("%d parts of %d blocks", len(stored.parts), len(l.big.blocks))
 		}
-		checkLoaded(t, "list", l, stored)
+		if step%50 == 0 { // and all at once, changed while they are written
+			l.DropParts()
+			stored.save(t, l, func() { change(step) })
+		}
 	}
 }
 
-// take takes dirty parts, each once.
-func take(t *testing.T, c inParts, fn func(id PartID, data []byte, gone bool)) {
+func checkLoaded(t *testing.T, live inParts, stored partStore) inParts {
 	t.Helper()
-	type told struct {
-		data []byte
-		gone bool
-	}
-	all := map[PartID]told{}
-	c.DirtyParts(func(id PartID, data []byte, gone bool) {
-		if _, twice := all[id]; twice {
-			t.Fatalf("part %x twice", id)
-		}
-		if gone != (data == nil) {
-			t.Fatalf("part %x: gone %v, %d bytes", id, gone, len(data))
-		}
-		all[id] = told{bytes.Clone(data), gone}
-	})
-	if !c.HasParts() {
-		t.Fatal("has no parts")
-	}
-	for _, id := range slices.Sorted(maps.Keys(all)) {
-		fn(id, all[id].data, all[id].gone)
-	}
-}
-
-func allParts(c inParts) map[PartID][]byte {
-	all := map[PartID][]byte{}
-	c.Parts(func(id PartID, data []byte) { all[id] = bytes.Clone(data) })
-	return all
-}
-
-func checkLoaded(t *testing.T, kind string, live inParts, stored map[PartID][]byte) inParts {
-	t.Helper()
-	again, err := loadParts(kind, live.Head(nil), inOrder(stored))
+	again, err := loadParts(kindOf(live), stored.head, inOrder(stored.parts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,24 +438,23 @@ func TestOneChangeIsOnePart(t *testing.T) {
 			for i := 1; i < n; i++ {
 				set(i, "0123456789")
 			}
-			parts, total, largest := 0, 0, 0
-			live.DirtyParts(func(_ PartID, data []byte, _ bool) {
-				parts++
+			var stored partStore
+			parts, _ := stored.save(t, live, nil)
+			total, largest := 0, 0
+			for _, data := range stored.parts {
 				total += len(data)
 				largest = max(largest, len(data))
-			})
+			}
 			if total/parts < 16<<10 || largest > partBytes+100 {
 				t.Errorf("%d parts, on average %d bytes, at most %d", parts, total/parts, largest)
 			}
 			for i := 1; i < n; i += 9999 {
 				set(i, "ten bytes!!")
-				parts = 0
-				live.DirtyParts(func(_ PartID, data []byte, _ bool) { parts++ })
-				if parts != 1 {
-					t.Fatalf("%d parts", parts)
+				if parts, deleted := stored.save(t, live, nil); parts != 1 || deleted != 0 {
+					t.Fatalf("%d parts, %d deleted", parts, deleted)
 				}
 			}
-			t.Logf("head of %d bytes, %d dumped", len(live.Head(nil)), total)
+			t.Logf("head of %d bytes, %d dumped", len(stored.head), total)
 
 			if c, ok := live.(*Hash); ok {
 				for i := 1; i < n; i++ {
@@ -406,7 +462,7 @@ func TestOneChangeIsOnePart(t *testing.T) {
 				}
 				for range 2 {
 					c.Set([]byte("first"), nil)
-					c.DirtyParts(func(PartID, []byte, bool) {})
+					stored.save(t, c, nil)
 				}
 				if n := len(c.big.parts.parts); n != 1 {
 					t.Errorf("%d parts of one field", n)
@@ -445,10 +501,10 @@ func TestPartIDs(t *testing.T) {
 		l.PushBack(key(i))
 		l.PushFront(key(i))
 		if i == 20000 {
-			l.DirtyParts(func(PartID, []byte, bool) {})
+			new(partStore).save(t, l, nil)
 		}
 	}
-	if head := l.Head(nil); len(head) > 30 {
+	if head := l.Save().Head; len(head) > 30 {
 		t.Errorf("%d bytes are the head of a list that grew at both ends", len(head))
 	}
 }
@@ -461,7 +517,9 @@ func TestBadPartsAreRefused(t *testing.T) {
 			for range 20000 {
 				change(rng, live, true)
 			}
-			head, all := live.Head(nil), allParts(live)
+			var stored partStore
+			stored.save(t, live, nil)
+			head, all := stored.head, stored.parts
 			ids := slices.Sorted(maps.Keys(all))
 			bad := func(what string, head []byte, parts map[PartID][]byte) {
 				t.Helper()
@@ -516,11 +574,12 @@ func FuzzLoadParts(f *testing.F) {
 				c.PushBack(key(i))
 			}
 		}
-		var id PartID
-		var part []byte
-		live.Parts(func(i PartID, data []byte) { id, part = i, bytes.Clone(data) })
-		f.Add(uint8(i), live.Head(nil), uint64(id), part, uint64(0), []byte(nil))
-		f.Add(uint8(i), live.Head(nil), uint64(partOf(0, 1)), part[:len(part)/2], uint64(partOf(1<<63, 1)), part)
+		save := live.Save()
+		save.Next(1<<20, func(id PartID, data []byte, _ bool) {
+			part := bytes.Clone(data)
+			f.Add(uint8(i), save.Head, uint64(id), part, uint64(0), []byte(nil))
+			f.Add(uint8(i), save.Head, uint64(partOf(0, 1)), part[:len(part)/2], uint64(partOf(1<<63, 1)), part)
+		})
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, head []byte, id1 uint64, data1 []byte, id2 uint64, data2 []byte) {
 		name := partKinds[int(kind)%len(partKinds)]
@@ -536,15 +595,21 @@ func FuzzLoadParts(f *testing.F) {
 			return
 		}
 		if c.Len() > 0 && c.HasParts() {
-			c.Redirty(PartID(id1))
-			take(t, c, func(id PartID, data []byte, gone bool) {
-				if delete(stored, id); !gone {
-					stored[id] = data
-				}
-			})
-			checkLoaded(t, name, c, stored)
+			again := partStore{head, stored}
+			if written, deleted := again.save(t, c, nil); written+deleted > 0 {
+				t.Fatalf("%d parts are written, %d deleted, and nothing has happened", written, deleted)
+			}
+			c.DropParts()
+			again.save(t, c, nil)
+			checkLoaded(t, c, again)
 		}
 	})
+}
+
+// saveAll saves a collection at once, and returns how long what it wrote is.
+func saveAll(c inParts) (written int) {
+	c.Save().Next(1<<62, func(_ PartID, data []byte, _ bool) { written += len(data) })
+	return written
 }
 
 // BenchmarkDirty is what marking costs, beside the same without parts.
@@ -578,7 +643,7 @@ func BenchmarkDirty(b *testing.B) {
 		}
 		for _, with := range []string{"without", "with"} {
 			if with == "with" {
-				live.DirtyParts(func(PartID, []byte, bool) {})
+				saveAll(live)
 			}
 			b.Run(kind+"/"+with, func(b *testing.B) {
 				for b.Loop() {
@@ -607,10 +672,10 @@ func BenchmarkParts(b *testing.B) {
 				c.PushBack(key(i))
 			}
 		}
-		live.DirtyParts(func(PartID, []byte, bool) {})
 		b.Run("All/"+kind, func(b *testing.B) {
 			for b.Loop() {
-				live.Parts(func(PartID, []byte) {})
+				live.DropParts()
+				saveAll(live)
 			}
 		})
 		b.Run("One/"+kind, func(b *testing.B) {
@@ -628,11 +693,14 @@ func BenchmarkParts(b *testing.B) {
 				case *List:
 					c.SetAt(n/2, key(5))
 				}
-				live.DirtyParts(func(_ PartID, data []byte, _ bool) { bytes += len(data) })
+				bytes += saveAll(live)
 			}
 			b.ReportMetric(float64(bytes)/float64(b.N), "B/flush")
 		})
-		head, all := live.Head(nil), allParts(live)
+		live.DropParts()
+		all, save := map[PartID][]byte{}, live.Save()
+		save.Next(1<<62, func(id PartID, data []byte, _ bool) { all[id] = bytes.Clone(data) })
+		head := save.Head
 		b.Run("Load/"+kind, func(b *testing.B) {
 			for b.Loop() {
 				if _, err := loadParts(kind, head, inOrder(all)); err != nil {

@@ -1,0 +1,353 @@
+package value
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// A Save is the writing of a big collection to a store: of the parts that have
+// changed since the last one began, as they are when this one begins. It gives
+// them a few at a time, while the collection goes on being used. An owner that
+// has a head and parts for each key stores it like this, in one batch that is
+// written as a whole or not at all:
+//
+//	s := h.Save()
+//	for s.Next(limit, func(id value.PartID, data []byte, gone bool) {
+//		put the part, or delete it
+//	}) {
+//	}
+//	if s.Whole {
+//		delete all other parts of the key
+//	}
+//	put the key's head: s.Head
+//
+// From when the Save begins its parts count as stored. If the batch fails, Fail
+// takes that back. There is one Save of a collection at a time. What becomes of the
+// collection meanwhile doesn't matter, and between two calls of Next it may even be
+// let go.
+//
+// That the parts are of one moment costs those who change the collection: who
+// changes a part that has not been given yet has it put aside first, some 64 KiB.
+// So nobody is held up by more than that, however large the collection is.
+type Save struct {
+	// Head is what is stored beside the parts.
+	Head []byte
+	// Whole says that all parts come. Whatever else is stored under the key's name
+	// means nothing.
+	Whole bool
+
+	saver
+}
+
+type saver interface {
+	// Next gives parts of about limit bytes in the order of their numbers, and those
+	// that are to be deleted among them, and reports whether there are more. fn must
+	// not change the collection, nor keep data. Every Save is finished, or failed.
+	Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool)
+	// Fail says that what was given has not been stored.
+	Fail()
+}
+
+// stale is parts that are to be deleted, in order.
+type stale []PartID
+
+func (s *stale) add(id PartID) {
+	if i, found := slices.BinarySearch(*s, id); !found {
+		*s = slices.Insert(*s, i, id)
+	}
+}
+
+// before tells of those before a part, which is about to be stored.
+func (s *stale) before(id PartID, fn func(id PartID, data []byte, gone bool)) {
+	for len(*s) > 0 && (*s)[0] <= id {
+		if (*s)[0] < id {
+			fn((*s)[0], nil, true)
+		}
+		*s = (*s)[1:]
+	}
+}
+
+// rest tells of all that are left.
+func (s *stale) rest(fn func(id PartID, data []byte, gone bool)) {
+	for _, id := range *s {
+		fn(id, nil, true)
+	}
+	*s = nil
+}
+
+// cellSave is the Save of a hash, set or sorted set.
+type cellSave struct {
+	c      *cells
+	p      *partMap
+	kind   partial
+	due    []duePart // in order
+	next   int       // the first that was not given
+	gone   stale
+	buf    []byte
+	forget bool // the parts are no more the collection's, once this is done
+}
+
+// duePart is a part to be written, and what became of it: itself, or those that
+// it was divided into.
+type duePart struct {
+	storedPart
+	written bool
+	became  []writtenPart
+}
+
+type writtenPart struct {
+	storedPart
+	data []byte // put aside until it is given
+}
+
+func (c *cells) save(kind partial) *Save {
+	s := &cellSave{c: c, kind: kind}
+	whole := c.parts == nil
+	if whole {
+		c.parts = newPartMap(c.startDepth())
+		c.parts.setGranules(c.table.Len())
+		c.parts.markAll(partOf(0, 0))
+	} else if c.parts.saving != nil { // nobody goes on with it
+		c.parts.saving.Fail()
+		return c.save(kind)
+	}
+	p := c.parts
+	s.p, s.gone = p, p.join()
+	for _, part := range p.parts {
+		if part.dirty {
+			s.due = append(s.due, duePart{storedPart: part})
+		}
+	}
+	p.saving = s
+	p.setGranules(c.table.Len())
+	return &Save{Head: appendHead(nil, kind.form, c.table.Len()), Whole: whole, saver: s}
+}
+
+func (s *cellSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool) {
+	for given := 0; s.next < len(s.due) && given < limit; s.next++ {
+		d := &s.due[s.next]
+		give := func(id PartID, data []byte) {
+			s.gone.before(id, fn)
+			fn(id, data, false)
+			given += len(data)
+		}
+		if !d.written {
+			s.write(d, give)
+			continue
+		}
+		for i := range d.became {
+			if b := &d.became[i]; b.stored {
+				give(b.id, b.data)
+				b.data = nil
+			}
+		}
+	}
+	if s.next < len(s.due) {
+		return true
+	}
+	s.gone.rest(fn)
+	s.finish()
+	return false
+}
+
+// keep puts the part of a hash aside, which is about to change, unless it has been
+// given or isn't dirty.
+func (s *cellSave) keep(hash uint64) {
+	rest := s.due[s.next:]
+	i, _ := slices.BinarySearchFunc(rest, hash, func(d duePart, hash uint64) int {
+		if d.id.last() < hash {
+			return -1
+		}
+		return 1
+	})
+	if i == len(rest) || rest[i].id.first() > hash || rest[i].written {
+		return
+	}
+	d := &rest[i]
+	aside := map[PartID][]byte{}
+	s.write(d, func(id PartID, data []byte) { aside[id] = bytes.Clone(data) })
+	for i := range d.became {
+		d.became[i].data = aside[d.became[i].id]
+	}
+}
+
+// write gives a part, or those that it is divided into.
+func (s *cellSave) write(d *duePart, give func(id PartID, data []byte)) {
+	d.written = true
+	s.writePart(d, d.id, give)
+	if cap(s.buf) > 4*partBytes {
+		s.buf = nil
+	}
+}
+
+func (s *cellSave) writePart(d *duePart, id PartID, give func(id PartID, data []byte)) {
+	data, elems, large := s.c.appendPart(s.buf[:0], id, s.kind, true)
+	s.buf = data
+	if (large || elems == 0) && d.stored && id == d.id {
+		s.gone.add(id)
+	}
+	switch {
+	case large:
+		left, right := id.halves()
+		s.writePart(d, left, give)
+		s.writePart(d, right, give)
+	case elems == 0:
+		d.became = append(d.became, writtenPart{storedPart: storedPart{id: id}})
+	default:
+		d.became = append(d.became, writtenPart{storedPart: storedPart{id: id, bytes: len(data), stored: true}})
+		give(id, data)
+	}
+}
+
+// finish puts in the place of the parts that were due what became of them.
+func (s *cellSave) finish() {
+	if s.p.saving != s {
+		return
+	}
+	parts := make([]storedPart, 0, len(s.p.parts)+len(s.due)/8)
+	due := s.due
+	for _, part := range s.p.parts {
+		if !part.dirty {
+			parts = append(parts, part)
+			continue
+		}
+		for _, b := range due[0].became {
+			parts = append(parts, b.storedPart)
+		}
+		due = due[1:]
+	}
+	s.p.parts, s.p.saving = parts, nil
+	s.due, s.buf = nil, nil
+	if s.forget && s.c.parts == s.p {
+		s.c.parts = nil
+	}
+}
+
+func (s *cellSave) Fail() {
+	if s.c.parts == s.p {
+		s.c.parts = nil
+	}
+	s.p.saving = nil
+}
+
+// dropParts says that nothing that is stored is of use.
+func (c *cells) dropParts() {
+	switch {
+	case c.parts == nil:
+	case c.parts.saving != nil:
+		c.parts.saving.forget = true
+	default:
+		c.parts = nil
+	}
+}
+
+// listSave is the Save of a list.
+type listSave struct {
+	l      *bigList
+	due    []dueBlock // in the order of their numbers
+	next   int        // the first that was not given
+	gone   stale
+	moved  int // by how much the last block was away from where it had been
+	buf    []byte
+	forget bool
+}
+
+// dueBlock is a block to be written.
+type dueBlock struct {
+	id    PartID
+	at    int  // where it was when the Save began
+	aside bool // data has it
+	data  []byte
+}
+
+func (l *bigList) save() *Save {
+	if l.saving != nil { // nobody goes on with it
+		l.saving.Fail()
+	}
+	s := &listSave{l: l}
+	whole := !l.parts
+	head := l.head(nil)
+	for i := range l.blocks {
+		if b := &l.blocks[i]; b.dirty || whole {
+			b.dirty, b.due = false, true
+			s.due = append(s.due, dueBlock{id: b.part, at: i})
+		}
+	}
+	slices.SortFunc(s.due, func(a, b dueBlock) int { return cmp.Compare(a.id, b.id) })
+	if !whole {
+		slices.Sort(l.gone)
+		s.gone = slices.Compact(l.gone)
+	}
+	l.gone, l.parts, l.saving = nil, true, s
+	return &Save{Head: head, Whole: whole, saver: s}
+}
+
+func (s *listSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool) {
+	for given := 0; s.next < len(s.due) && given < limit; s.next++ {
+		d := &s.due[s.next]
+		data := d.data
+		if !d.aside {
+			b := s.find(d)
+			b.due = false
+			s.buf = b.appendPart(s.buf[:0])
+			data = s.buf
+		}
+		s.gone.before(d.id, fn)
+		fn(d.id, data, false)
+		given += len(data)
+		d.data = nil
+	}
+	if s.next < len(s.due) {
+		return true
+	}
+	s.gone.rest(fn)
+	if s.l.saving == s {
+		s.l.saving = nil
+		if s.forget {
+			s.l.parts = false
+		}
+	}
+	s.due, s.buf = nil, nil
+	return false
+}
+
+// find finds a block that is still to be given, so that it is still there. It looks
+// near where it was, moved by as much as the last one.
+func (s *listSave) find(d *dueBlock) *block {
+	blocks := s.l.blocks
+	at := min(max(d.at+s.moved, 0), len(blocks)-1)
+	for far := 0; ; far++ {
+		for _, i := range [2]int{at - far, at + far} {
+			if i >= 0 && i < len(blocks) && blocks[i].part == d.id {
+				s.moved = i - d.at
+				return &blocks[i]
+			}
+		}
+	}
+}
+
+// keep puts a block aside that is about to change.
+func (s *listSave) keep(b *block) {
+	b.due = false
+	i, _ := slices.BinarySearchFunc(s.due, b.part, func(d dueBlock, id PartID) int { return cmp.Compare(d.id, id) })
+	s.due[i].aside, s.due[i].data = true, b.appendPart(nil)
+}
+
+func (s *listSave) Fail() {
+	s.l.parts = false
+	if s.l.saving == s {
+		s.l.saving = nil
+		for i := range s.l.blocks {
+			s.l.blocks[i].due = false
+		}
+	}
+}
+
+func (l *bigList) dropParts() {
+	if l.saving != nil {
+		l.saving.forget = true
+	} else {
+		l.parts = false
+	}
+}
