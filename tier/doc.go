@@ -6,7 +6,7 @@
 // needs one that memory has let go (Get). To the tier everything is bytes: it
 // knows a database's number, a key's place in the order of hashes, and that a
 // record has a head, which waking reads, and perhaps a body, which only who
-// needs the value reads. What stands in them is package keyspace's business,
+// needs the value reads, and parts, of which one can be written anew alone. What stands in them is package keyspace's business,
 // and what stands in a database's meta record the node's.
 //
 // # What is promised
@@ -29,6 +29,7 @@
 // together and in the order (space, hash, key):
 //
 //	'b' | database, 8 | space, 1 | hash, 8 | key    a body
+//	'p' | database, 8 | space, 1 | hash, 8 | length of key, 4 | key | number, 8    a part
 //	'h' | database, 8 | space, 1 | hash, 8 | key    a head
 //	'm' | database, 8                               a database's meta record
 //	's'                                             number of the last small session
@@ -39,6 +40,8 @@
 //	head   0 | the head              a record without body
 //	       1 | tag, 8 | the head     the body is the one with that tag
 //	meta   as handed in
+//
+// The value of a part is what was handed in. Only records with a body have parts.
 //
 // Heads and bodies are apart so that waking a database reads only heads. The
 // session's number in both ties them together: a body that an older head left
@@ -60,9 +63,10 @@
 //
 // # History of the format
 //
-//	1  as above
+//	1  without parts
+//	2  as above
 package tier
 
 // Version is the version of the format that this package writes. It reads this
 // one and those that upgrades knows.
-const Version = 1
+const Version = 2

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type Key struct {
 const (
 	bodyPrefix = 'b'
 	headPrefix = 'h'
+	partPrefix = 'p'
 	metaPrefix = 'm'
 )
 
@@ -40,6 +42,28 @@ func appendKey(dst []byte, prefix byte, db uint64, space uint8, hash uint64, key
 	dst = append(appendDB(dst, prefix, db), space)
 	dst = binary.BigEndian.AppendUint64(dst, hash)
 	return append(dst, key...)
+}
+
+// appendParts is what the keys of a record's parts begin with. The number follows.
+func appendParts(dst []byte, db uint64, space uint8, hash uint64, key []byte) []byte {
+	dst = append(appendDB(dst, partPrefix, db), space)
+	dst = binary.BigEndian.AppendUint64(dst, hash)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(key)))
+	return append(dst, key...)
+}
+
+// partsSpan is where the parts of a record are.
+func partsSpan(db uint64, space uint8, hash uint64, key []byte) (start, end []byte) {
+	start = appendParts(nil, db, space, hash, key)
+	return start, append(bytes.Clone(start), 255, 255, 255, 255, 255, 255, 255, 255, 255)
+}
+
+// partNumber is the number in a part's key, which begins with start.
+func partNumber(key, start []byte) (uint64, error) {
+	if len(key) != len(start)+8 {
+		return 0, &DamageError{"", fmt.Sprintf("the key of a part has %d bytes", len(key))}
+	}
+	return binary.BigEndian.Uint64(key[len(start):]), nil
 }
 
 // dbEnd is the first key behind those of a database under a prefix.

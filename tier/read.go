@@ -56,6 +56,77 @@ func (t *Tier) Get(k Key) (head, body []byte, found bool, err error) {
 	return nil, nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a record of database %d has lost its body", k.DB)})
 }
 
+// Parts reads one record with its parts, all as of one moment. fn is called with what
+// is there, and gets the parts in the order of their numbers from next, until that
+// reports false, which it also does after an error. What next gives is valid until
+// it is called again. found is false, and fn not called, if there is no such record.
+func (t *Tier) Parts(k Key, fn func(head, body []byte, next func() (number uint64, data []byte, ok bool)) error) (found bool, err error) {
+	if err := t.enter(); err != nil {
+		return false, err
+	}
+	defer t.leave()
+	t.count.reads.Add(1)
+	now := t.db.NewSnapshot()
+	defer now.Close()
+	get := func(prefix byte) ([]byte, error) {
+		v, c, err := now.Get(appendKey(nil, prefix, k.DB, k.Space, k.Hash, k.Key))
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		return bytes.Clone(v), nil
+	}
+	v, err := get(headPrefix)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, t.damaged(err)
+	}
+	tag, head, err := parseHead(v)
+	if err != nil {
+		return false, t.damaged(&DamageError{t.dir, err.Error()})
+	}
+	var body []byte
+	if tag != 0 {
+		b, err := get(bodyPrefix)
+		if err == nil && (len(b) < tagBytes || binary.BigEndian.Uint64(b) != tag) || errors.Is(err, pebble.ErrNotFound) {
+			err = &DamageError{t.dir, fmt.Sprintf("a record of database %d has lost its body", k.DB)}
+		}
+		if err != nil {
+			return false, t.damaged(err)
+		}
+		body = b[tagBytes:]
+	}
+	start, end := partsSpan(k.DB, k.Space, k.Hash, k.Key)
+	it, err := now.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
+	if err != nil {
+		return false, t.damaged(err)
+	}
+	var failed error
+	defer func() {
+		if e := it.Close(); failed == nil {
+			failed = e
+		}
+		if failed != nil { // what fn made of half of it means nothing
+			err = t.damaged(failed)
+		}
+	}()
+	move := it.First
+	err = fn(head, body, func() (number uint64, data []byte, ok bool) {
+		if failed != nil || !move() {
+			return 0, nil, false
+		}
+		move = it.Next
+		if data, failed = it.ValueAndErr(); failed == nil {
+			number, failed = partNumber(it.Key(), start)
+		}
+		return number, data, failed == nil
+	})
+	t.count.found.Add(1)
+	return true, err
+}
+
 // readTries is how often a read may meet a session being committed.
 const readTries = 100
 

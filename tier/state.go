@@ -51,8 +51,11 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// upgrades bring a tier of an older version to the one after it.
-var upgrades = map[uint32]func(fs vfs.FS, dir string) error{}
+// upgrades bring a tier of an older version to the one after it. The head is
+// written anew when all is done.
+var upgrades = map[uint32]func(fs vfs.FS, dir string) error{
+	1: func(vfs.FS, string) error { return nil }, // it has no parts yet
+}
 
 type claim struct {
 	serial      uint64
@@ -242,16 +245,32 @@ func upgrade(fs vfs.FS, dir string, version uint32) error {
 			return fmt.Errorf("upgrade the tier in %s from version %d: %w", dir, v, err)
 		}
 	}
-	return nil
+	f, err := fs.OpenReadWrite(fs.PathJoin(dir, stateName), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(encodeHead(), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// encodeHead is the head of TIER.
+func encodeHead() []byte {
+	b := append(make([]byte, 0, stateHead), stateMagic...)
+	b = binary.LittleEndian.AppendUint32(b, Version)
+	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
 
 // makeState writes a fresh TIER and makes it durable.
 func makeState(fs vfs.FS, dir string) error {
 	name := fs.PathJoin(dir, stateName)
 	b := make([]byte, stateBytes)
-	copy(b, stateMagic)
-	binary.LittleEndian.PutUint32(b[8:], Version)
-	binary.LittleEndian.PutUint32(b[12:], checksum(b[:12]))
+	copy(b, encodeHead())
 	copy(b[secondClaim:], claim{serial: 1}.encode())
 	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {

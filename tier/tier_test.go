@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -40,6 +41,37 @@ type model struct {
 type modelRec struct {
 	head, body string
 	hasBody    bool
+	parts      string // "number data" of each, in order
+}
+
+// writeParts writes parts at random for a record that has those of old in the tier,
+// and says what it has then.
+func writeParts(w *Writer, space uint8, hash uint64, key []byte, old string, whole bool, rng *rand.Rand) string {
+	parts := make(map[uint64]string)
+	for line := range strings.Lines(old) {
+		var number uint64
+		var data string
+		fmt.Sscan(line, &number, &data)
+		parts[number] = data
+	}
+	if whole {
+		clear(parts)
+	}
+	w.BeginParts(space, hash, key, whole)
+	for number := uint64(1); number < 40; number += 1 + rng.Uint64N(12) {
+		if rng.IntN(3) > 0 {
+			parts[number] = strings.Repeat(fmt.Sprintf("part-%d", rng.Uint32()), 1+rng.IntN(20))
+			w.Part(number, []byte(parts[number]))
+		} else if !whole {
+			delete(parts, number)
+			w.Part(number, nil)
+		}
+	}
+	var all strings.Builder
+	for _, number := range slices.Sorted(maps.Keys(parts)) {
+		fmt.Fprintf(&all, "%d %s\n", number, parts[number])
+	}
+	return all.String()
 }
 
 func newModel() *model {
@@ -109,7 +141,7 @@ func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
 		_, _, space, hash, key, _ := parseKey([]byte(k))
 		r := puts[k]
 		if old, was := m.recs[k]; was && old.hasBody && before[k] && rng.IntN(3) == 0 {
-			r.hasBody, r.body = true, old.body
+			r.hasBody, r.body, r.parts = true, old.body, old.parts
 			w.PutHead(space, hash, key, []byte(r.head))
 			m.recs[k] = r
 			continue
@@ -117,6 +149,10 @@ func (m *model) session(w *Writer, db uint64, rng *rand.Rand, size int) {
 		var body []byte
 		if r.hasBody {
 			body = []byte(r.body)
+			if rng.IntN(2) == 0 {
+				old, was := m.recs[k]
+				r.parts = writeParts(w, space, hash, key, old.parts, !was || !before[k] || rng.IntN(2) == 0, rng)
+			}
 		}
 		w.Put(space, hash, key, []byte(r.head), body)
 		m.recs[k] = r
@@ -206,6 +242,22 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 		if !found || string(head) != r.head || string(body) != r.body || (body != nil) != r.hasBody {
 			return fmt.Sprintf("Get(%q) = %q, %q, %v; want %+v", k, head, body, found, r), nil
 		}
+		var parts strings.Builder
+		found, err = tier.Parts(Key{db, space, hash, key}, func(h, b []byte, next func() (uint64, []byte, bool)) error {
+			if !bytes.Equal(h, head) || !bytes.Equal(b, body) {
+				return errDiffers(fmt.Sprintf("Parts of %q have head %q and body %q, not %q and %q", k, h, b, head, body))
+			}
+			for number, data, ok := next(); ok; number, data, ok = next() {
+				fmt.Fprintf(&parts, "%d %s\n", number, data)
+			}
+			return nil
+		})
+		if !found || err != nil {
+			return "", fmt.Errorf("parts of %q: %v, %w", k, found, err)
+		}
+		if parts.String() != r.parts {
+			return fmt.Sprintf("record %q has the parts %q, want %q", k, parts.String(), r.parts), nil
+		}
 	}
 	return "", nil
 }
@@ -290,7 +342,7 @@ func TestBulkSessionsSpanTables(t *testing.T) {
 		for i := from; i < to; i += step {
 			key := fmt.Appendf(nil, "k%d", i)
 			w.Put(0, uint64(i)<<40, key, fmt.Appendf(nil, "h%d", i), []byte(body))
-			m.recs[string(appendKey(nil, headPrefix, 1, 0, uint64(i)<<40, key))] = modelRec{fmt.Sprintf("h%d", i), body, true}
+			m.recs[string(appendKey(nil, headPrefix, 1, 0, uint64(i)<<40, key))] = modelRec{fmt.Sprintf("h%d", i), body, true, ""}
 		}
 		if n := len(w.bulk.heads.paths) + len(w.bulk.bodies.paths); n < 4 {
 			t.Fatalf("only %d tables", n)
@@ -319,6 +371,69 @@ func TestRecordsThatComeUnsortedAreRefused(t *testing.T) {
 		t.Fatal("unsorted records were taken")
 	}
 	newModel().check(t, tier, 2)
+}
+
+// Parts of a record that is begun, and then isn't put, or of none, or out of order.
+func TestPartsThatBelongNowhereAreRefused(t *testing.T) {
+	tier := open(t, vfs.NewMem(), Options{})
+	defer closeTier(t, tier)
+	for what, write := range map[string]func(w *Writer){
+		"of no record":     func(w *Writer) { w.Part(1, []byte("p")) },
+		"no record behind": func(w *Writer) { w.BeginParts(0, 1, []byte("k"), true); w.Part(1, []byte("p")) },
+		"out of order": func(w *Writer) {
+			w.BeginParts(0, 1, []byte("k"), true)
+			w.Part(2, []byte("p"))
+			w.Part(1, []byte("p"))
+			w.Put(0, 1, []byte("k"), nil, []byte("b"))
+		},
+		"of another record": func(w *Writer) {
+			w.BeginParts(0, 1, []byte("k"), true)
+			w.Put(0, 1, []byte("l"), nil, []byte("b"))
+		},
+	} {
+		w := tier.Begin(1)
+		write(w)
+		if err := w.Commit(false); err == nil {
+			t.Errorf("%s: it was taken", what)
+		}
+	}
+	newModel().check(t, tier, 2)
+}
+
+// Version 1 had no parts.
+func TestVersion1IsUpgraded(t *testing.T) {
+	fs := vfs.NewMem()
+	tier := open(t, fs, Options{})
+	w := tier.Begin(1)
+	w.Put(0, 1, []byte("k"), []byte("h"), []byte("b"))
+	if err := w.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	closeTier(t, tier)
+	setVersion(t, fs, 1)
+	tier = open(t, fs, Options{})
+	if _, body, _, err := tier.Get(Key{1, 0, 1, []byte("k")}); err != nil || string(body) != "b" {
+		t.Fatalf("Get = %q, %v", body, err)
+	}
+	closeTier(t, tier)
+	b, err := readFile(fs, "state/tier/TIER")
+	if err != nil || !stateIsGood(b) || binary.LittleEndian.Uint32(b[8:]) != Version {
+		t.Fatalf("the head is %x, %v", b[:stateHead], err)
+	}
+}
+
+func setVersion(t *testing.T, fs vfs.FS, version uint32) {
+	t.Helper()
+	f, err := fs.OpenReadWrite("state/tier/TIER", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := binary.LittleEndian.AppendUint32([]byte(stateMagic), version)
+	head = binary.LittleEndian.AppendUint32(head, checksum(head))
+	if _, err := f.WriteAt(head, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 func TestGetMeetsSessionsBeingCommitted(t *testing.T) {
@@ -360,17 +475,8 @@ func TestGetMeetsSessionsBeingCommitted(t *testing.T) {
 func TestUnknownVersionIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	closeTier(t, open(t, fs, Options{}))
-	f, err := fs.OpenReadWrite("state/tier/TIER", vfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := append([]byte(stateMagic), 9, 0, 0, 0)
-	head = binary.LittleEndian.AppendUint32(head, checksum(head))
-	if _, err := f.WriteAt(head, 0); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	_, err = Open("state/tier", Options{FS: fs})
+	setVersion(t, fs, 9)
+	_, err := Open("state/tier", Options{FS: fs})
 	if err == nil || !strings.Contains(err.Error(), "has format version 9") || !strings.Contains(err.Error(), "run the version of vecino that wrote it") {
 		t.Fatalf("Open = %v", err)
 	}

@@ -20,11 +20,11 @@ import (
 // by one goroutine.
 //
 // It begins small, in memory, and ends as one batch in Pebble's log. When it
-// grows beyond Options.BulkBytes it goes on as tables, one of heads and one of
-// bodies, which Pebble takes in as they are: no log, no sorting in memory, and
-// where the database wasn't yet, no compaction.
+// grows beyond Options.BulkBytes it goes on as tables, some of heads, some of
+// bodies and some of parts, which Pebble takes in as they are: no log, no sorting in
+// memory, and where the database wasn't yet, no compaction.
 //
-//	Begin ── Delete*, DeleteSpace* ── Put*, sorted ── Meta? ── Commit | Abort
+//	Begin ── Delete*, DeleteSpace* ── ( [BeginParts ── Part*] ── Put )*, sorted ── Meta? ── Commit | Abort
 //
 // Errors are kept for Commit.
 type Writer struct {
@@ -43,9 +43,28 @@ type Writer struct {
 	bytes int
 
 	bulk   *bulk
-	bodies int8 // whether the database has bodies in the tier: 0 not yet known, 1, -1
+	bodies known // whether the database has bodies in the tier
+	parts  known // and parts
+	parted *partsOf
+	old    oldParts
 	key    []byte
 	count  int
+}
+
+// known is whether something is so, if that is known yet.
+type known int8
+
+const (
+	unknown known = iota
+	yes
+	no
+)
+
+// partsOf is the record whose parts are being written.
+type partsOf struct {
+	grave
+	old  []uint64 // in the tier, in order, and not to stay there
+	last uint64
 }
 
 // grave is a record to be removed.
@@ -65,11 +84,12 @@ func (g *grave) compare(space uint8, hash uint64, key []byte) int {
 	return bytes.Compare(g.key, key)
 }
 
-// put is a record in the buffer.
+// put is a record in the buffer, or a part of one.
 type put struct {
 	grave
 	head, body []byte
 	tag        uint64 // of the body that stays
+	part       uint64 // not 0: body is that part, or nil, then it goes
 }
 
 // Begin opens a session for a database.
@@ -120,11 +140,123 @@ func (w *Writer) Put(space uint8, hash uint64, key, head, body []byte) {
 	if w.err != nil {
 		return
 	}
+	w.endParts(&grave{space, hash, key})
 	w.put(put{grave: grave{space, hash, key}, head: head, body: body})
 }
 
-// PutHead writes a record's head anew and leaves its body as it is. It is sorted
-// among the Puts.
+// BeginParts begins a record that has parts; a Put of the same key with a body ends
+// it. With whole, parts that it has in the tier and that aren't among those that come
+// are removed.
+func (w *Writer) BeginParts(space uint8, hash uint64, key []byte, whole bool) {
+	if w.parted != nil {
+		w.fail(errors.New("parts of one record were begun among those of another"))
+		return
+	}
+	w.parted = &partsOf{grave: grave{space, hash, bytes.Clone(key)}}
+	if whole {
+		w.parted.old = w.partsThere(&w.parted.grave)
+	}
+}
+
+// Part writes a part of the record that was begun, or removes it with data nil.
+// They come in the order of their numbers, which aren't 0.
+func (w *Writer) Part(number uint64, data []byte) {
+	p := w.parted
+	if p == nil || number <= p.last {
+		w.fail(fmt.Errorf("part %d of no record, or out of order", number))
+	}
+	if w.err != nil {
+		return
+	}
+	p.last = number
+	w.removeParts(p, number)
+	w.put(put{grave: p.grave, part: number, body: data})
+}
+
+// removeParts removes old parts of a record with numbers up to, but not including,
+// before. The one with that number is written anew.
+func (w *Writer) removeParts(p *partsOf, before uint64) {
+	for len(p.old) > 0 && p.old[0] <= before && w.err == nil {
+		if p.old[0] < before {
+			w.put(put{grave: p.grave, part: p.old[0]})
+		}
+		p.old = p.old[1:]
+	}
+}
+
+// endParts ends the parts of a record. One for which none were begun has none.
+func (w *Writer) endParts(g *grave) {
+	p := w.parted
+	switch {
+	case p == nil:
+		p = &partsOf{grave: *g, old: w.partsThere(g)}
+	case p.compare(g.space, g.hash, g.key) != 0:
+		w.fail(errors.New("parts of one record were begun, and another was put"))
+	}
+	for _, number := range p.old {
+		if w.err == nil {
+			w.put(put{grave: p.grave, part: number})
+		}
+	}
+	w.parted = nil
+}
+
+// partsThere is the numbers of the parts that the tier holds of a record, from
+// before the session, in order. Where records come sorted, and none has parts, it
+// only compares.
+func (w *Writer) partsThere(g *grave) (numbers []uint64) {
+	if some, err := w.holds(partPrefix, &w.parts); !some {
+		if err != nil {
+			w.fail(err)
+		}
+		return nil
+	}
+	start := appendParts(nil, w.db, g.space, g.hash, g.key)
+	it := w.old.it
+	if it == nil {
+		var err error
+		if it, err = w.t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, partPrefix, w.db), UpperBound: dbEnd(partPrefix, w.db)}); err != nil {
+			w.fail(w.t.damaged(err))
+			return nil
+		}
+		w.old.it = it
+		it.First()
+	}
+	if bytes.Compare(start, w.old.start) < 0 || it.Valid() && bytes.Compare(it.Key(), start) < 0 {
+		it.SeekGE(start)
+	}
+	w.old.start = start
+	for ; it.Valid() && bytes.HasPrefix(it.Key(), start); it.Next() {
+		number, err := partNumber(it.Key(), start)
+		if err != nil {
+			w.fail(w.t.damaged(err))
+			break
+		}
+		numbers = append(numbers, number)
+	}
+	if err := it.Error(); err != nil {
+		w.fail(w.t.damaged(err))
+	}
+	return numbers
+}
+
+// oldParts walks the parts that the database has from before the session.
+type oldParts struct {
+	it    *pebble.Iterator
+	start []byte // where it was asked for last
+}
+
+func (o *oldParts) close() error {
+	if o.it == nil {
+		return nil
+	}
+	it := o.it
+	o.it = nil
+	return it.Close()
+}
+
+// PutHead writes a record's head anew and leaves its body and parts as they are. It
+// is sorted among the Puts.
 func (w *Writer) PutHead(space uint8, hash uint64, key, head []byte) {
 	w.count++
 	w.t.count.puts.Add(1)
@@ -207,6 +339,7 @@ func (w *Writer) Abort() {
 		w.bulk.abort()
 		w.bulk = nil
 	}
+	w.old.close()
 	w.fail(errors.New("the session was given up"))
 }
 
@@ -221,9 +354,13 @@ func (w *Writer) Commit(sync bool) (err error) {
 			w.Abort()
 			err = fmt.Errorf("write database %d to the tier: %w", w.db, err)
 		}
+		w.old.close()
 		w.fail(errors.New("the session was committed"))
 		w.puts, w.graves, w.buf = nil, nil, nil
 	}()
+	if w.err == nil && w.parted != nil {
+		w.fail(errors.New("parts of a record were begun, and it wasn't put"))
+	}
 	if w.err != nil {
 		return w.err
 	}
@@ -253,7 +390,7 @@ func (w *Writer) commitSmall(sync bool) error {
 	size := w.bytes + 64 + len(w.meta)
 	b := t.db.NewBatchWithSize(size)
 	for _, span := range w.clear {
-		for _, prefix := range []byte{bodyPrefix, headPrefix} {
+		for _, prefix := range []byte{bodyPrefix, partPrefix, headPrefix} {
 			start, end := span(prefix)
 			if err := b.DeleteRange(start, end, nil); err != nil {
 				return err
@@ -272,9 +409,29 @@ func (w *Writer) commitSmall(sync bool) error {
 				return err
 			}
 		}
+		for _, number := range w.partsThere(g) {
+			if err := b.Delete(w.placePart(g, number), nil); err != nil {
+				return err
+			}
+		}
+		if w.err != nil {
+			return w.err
+		}
 	}
 	for i := range w.puts {
 		p := &w.puts[i]
+		if p.part != 0 {
+			key, err := w.placePart(&p.grave, p.part), error(nil)
+			if p.body != nil {
+				err = b.Set(key, p.body, nil)
+			} else {
+				err = b.Delete(key, nil)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		key := w.place(headPrefix, &p.grave)
 		tag := w.tagFor(p)
 		op := b.SetDeferred(len(key), headLen(tag, p.head))
@@ -365,21 +522,17 @@ func (w *Writer) place(prefix byte, g *grave) []byte {
 	return w.key
 }
 
+// placePart makes the key of a part, valid until the next call.
+func (w *Writer) placePart(g *grave, number uint64) []byte {
+	w.key = binary.BigEndian.AppendUint64(appendParts(w.key[:0], w.db, g.space, g.hash, g.key), number)
+	return w.key
+}
+
 // bodyIsThere reports whether the tier holds a body of a key, from before the
 // session. Mostly a bloom filter answers.
 func (w *Writer) bodyIsThere(g *grave) (bool, error) {
-	if w.bodies == 0 {
-		has, err := w.t.hasAny(bodyPrefix, w.db)
-		if err != nil {
-			return false, err
-		}
-		w.bodies = -1
-		if has {
-			w.bodies = 1
-		}
-	}
-	if w.bodies < 0 {
-		return false, nil
+	if some, err := w.holds(bodyPrefix, &w.bodies); !some {
+		return false, err
 	}
 	_, c, err := w.t.db.Get(w.place(bodyPrefix, g))
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -390,6 +543,21 @@ func (w *Writer) bodyIsThere(g *grave) (bool, error) {
 	}
 	c.Close()
 	return true, nil
+}
+
+// holds reports whether the database has anything in the tier, from before the
+// session, under a prefix.
+func (w *Writer) holds(prefix byte, answer *known) (bool, error) {
+	if *answer == unknown {
+		has, err := w.t.hasAny(prefix, w.db)
+		if err != nil {
+			return false, err
+		}
+		if *answer = no; has {
+			*answer = yes
+		}
+	}
+	return *answer == yes, nil
 }
 
 // Has reports whether the tier holds anything of a database.
@@ -432,6 +600,7 @@ type bulk struct {
 	w      *Writer
 	heads  tables
 	bodies tables
+	parts  tables
 	graves []grave // sorted, those still to be written
 	// The records of the last hash, held back because those of one hash may
 	// come in any order of keys.
@@ -450,6 +619,7 @@ func (w *Writer) startBulk() {
 	w.bulk = &bulk{w: w}
 	w.bulk.heads = tables{w: w, prefix: headPrefix}
 	w.bulk.bodies = tables{w: w, prefix: bodyPrefix}
+	w.bulk.parts = tables{w: w, prefix: partPrefix}
 	slices.SortFunc(w.graves, func(a, b grave) int { return a.compare(b.space, b.hash, b.key) })
 	w.graves = slices.CompactFunc(w.graves, func(a, b grave) bool { return a.compare(b.space, b.hash, b.key) == 0 })
 	w.bulk.graves = w.graves
@@ -466,16 +636,11 @@ func (w *Writer) startBulk() {
 }
 
 func (b *bulk) put(p put) error {
-	if n := len(b.held); n > 0 {
-		last := &b.held[n-1]
-		if last.space != p.space || last.hash != p.hash {
-			if last.space > p.space || last.space == p.space && last.hash > p.hash {
-				return errors.New("records came unsorted")
-			}
-			if err := b.release(); err != nil {
-				return err
-			}
-		}
+	if err := b.arrive(&p.grave); err != nil {
+		return err
+	}
+	if p.part != 0 {
+		return b.putPart(&p)
 	}
 	keep := func(v []byte) []byte {
 		at := len(b.heldBuf)
@@ -488,6 +653,35 @@ func (b *bulk) put(p put) error {
 	}
 	b.held = append(b.held, p)
 	return nil
+}
+
+// arrive writes what is held back of another hash than that of the next record.
+func (b *bulk) arrive(g *grave) error {
+	n := len(b.held)
+	if n == 0 {
+		return nil
+	}
+	last := &b.held[n-1]
+	if last.space == g.space && last.hash == g.hash {
+		return nil
+	}
+	if last.space > g.space || last.space == g.space && last.hash > g.hash {
+		return errors.New("records came unsorted")
+	}
+	return b.release()
+}
+
+// putPart writes a part at once: those of a record come before it, and aren't held
+// back. Of two records with parts and the same hash the one with the lesser key has to come first.
+func (b *bulk) putPart(p *put) error {
+	if err := b.bury(p); err != nil {
+		return err
+	}
+	key := b.w.placePart(&p.grave, p.part)
+	if p.body == nil {
+		return b.parts.delete(key)
+	}
+	return b.parts.set(key, p.body)
 }
 
 // release writes the records of one hash, and the graves before them.
@@ -552,6 +746,11 @@ func (b *bulk) bury(p *put) error {
 		if err := b.removeBody(g); err != nil {
 			return err
 		}
+		for _, number := range b.w.partsThere(g) {
+			if err := b.parts.delete(b.w.placePart(g, number)); err != nil {
+				return err
+			}
+		}
 		b.graves = b.graves[1:]
 	}
 	return nil
@@ -561,6 +760,7 @@ func (b *bulk) bury(p *put) error {
 func (b *bulk) abort() {
 	b.heads.abort()
 	b.bodies.abort()
+	b.parts.abort()
 }
 
 func (w *Writer) commitBulk() error {
@@ -575,10 +775,16 @@ func (w *Writer) commitBulk() error {
 	if err == nil {
 		err = b.bodies.finish()
 	}
+	if err == nil {
+		err = b.parts.finish()
+	}
+	if err == nil {
+		err = w.err
+	}
 	if err != nil {
 		return explain(err)
 	}
-	paths := append(b.heads.paths, b.bodies.paths...)
+	paths := slices.Concat(b.heads.paths, b.bodies.paths, b.parts.paths)
 	if w.hasMeta {
 		meta := tables{w: w, prefix: metaPrefix}
 		key, err := appendDB(nil, metaPrefix, w.db), error(nil)
@@ -718,7 +924,7 @@ func (t *Tier) Drop(db uint64) error {
 	}
 	defer t.leave()
 	b := t.db.NewBatch()
-	for _, prefix := range []byte{bodyPrefix, headPrefix, metaPrefix} {
+	for _, prefix := range []byte{bodyPrefix, partPrefix, headPrefix, metaPrefix} {
 		if err := b.DeleteRange(appendDB(nil, prefix, db), dbEnd(prefix, db), nil); err != nil {
 			return err
 		}
