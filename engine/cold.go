@@ -185,9 +185,9 @@ func (db *DB) fetch(p *Parked, keys []keyspace.ColdKey, own bool) {
 	}
 }
 
-// Fetched is called by the Storage with what it has read of a key: nothing, and no
-// error, if the tier has no such record. The slices aren't kept.
-func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err error) {
+// Fetched is called by the Storage with what it has read of a key: nil, and no
+// error, if the tier has no such record.
+func (db *DB) Fetched(now int64, k keyspace.ColdKey, w *keyspace.Warm, err error) {
 	f := &db.fetches
 	id := idOf(&k)
 	value := f.under[id]
@@ -201,7 +201,7 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err erro
 	}
 	var told error
 	if !value.void && db.failed == nil {
-		told = db.restore(now, &k, head, body, err, !value.background || len(value.who) > 0)
+		told = db.restore(now, &k, w, err, !value.background || len(value.who) > 0)
 	}
 	for _, w := range value.who {
 		l := w.p.load
@@ -217,10 +217,10 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, head, body []byte, err erro
 }
 
 // restore puts a value back. The error is what those are told who wait.
-func (db *DB) restore(now int64, k *keyspace.ColdKey, head, body []byte, err error, asked bool) (told error) {
+func (db *DB) restore(now int64, k *keyspace.ColdKey, w *keyspace.Warm, err error, asked bool) (told error) {
 	defer db.guard(&told)
 	if err == nil {
-		if err = db.ks.Restore(*k, head, body); err == nil && db.needs(now, k) {
+		if err = db.ks.Restore(*k, w); err == nil && db.needs(now, k) {
 			err = errOther // asking again would give the same
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // storage is a tier in a map that answers when it is told to.
 type storage struct {
 	db      *DB
-	records map[string][2][]byte
+	records map[string]keyspace.Stored
 	asked   []keyspace.ColdKey // not answered
 	wakes   int
 }
@@ -30,7 +30,11 @@ func (s *storage) answer(now int64, err error) {
 	k := s.asked[0]
 	s.asked = s.asked[1:]
 	r := s.records[string(k.Key)]
-	s.db.Fetched(now, k, r[0], r[1], err)
+	w, bad := r.Thaw(s.db.HashSeed())
+	if err == nil {
+		err = bad
+	}
+	s.db.Fetched(now, k, w, err)
 }
 
 // sweep writes all keys to the tier.
@@ -43,7 +47,7 @@ func (s *storage) sweep() (swept []keyspace.ColdKey) {
 	}
 	for at := (keyspace.Cursor{}); !at.Done(); {
 		ks.Sweep(&at, 0, 100, func(r *keyspace.Record) {
-			s.records[string(r.Key)] = [2][]byte{bytes.Clone(r.Head), bytes.Clone(r.Body)}
+			s.records[string(r.Key)] = s.records[string(r.Key)].Put(r)
 			swept = append(swept, keyspace.ColdKey{DB: r.DB, Hash: r.Hash, Key: bytes.Clone(r.Key), Seq: r.Seq})
 		})
 	}
@@ -76,7 +80,7 @@ type coldBench struct {
 
 func openCold(t *testing.T) *coldBench {
 	b := open(t)
-	s := &storage{db: b.db, records: map[string][2][]byte{}}
+	s := &storage{db: b.db, records: map[string]keyspace.Stored{}}
 	b.db.cfg.Storage = s
 	return &coldBench{b, s}
 }
@@ -184,7 +188,7 @@ func TestWhatCannotBeReadIsToldAndNothingIsLost(t *testing.T) {
 	}
 	o = b.offer("RPUSH l y")
 	record := b.tier.records["l"]
-	b.tier.records["l"] = [2][]byte{record[0], record[1][:1]} // damaged
+	b.tier.records["l"] = keyspace.Stored{Head: record.Head, Body: record.Body[:1]} // damaged
 	b.tier.answer(b.now, nil)
 	if !strings.HasPrefix(o.reply, "-ERR the value could not be read from disk") {
 		t.Errorf("a damaged value: it answers %q", o.reply)
@@ -231,7 +235,8 @@ func TestAValueOfAnotherTimeIsNotAskedForAgainAndAgain(t *testing.T) {
 	}
 	asked := b.tier.asked[0]
 	b.tier.asked = nil
-	b.db.Fetched(b.now, asked, now[0], now[1], nil)
+	w, err := now.Thaw(b.db.HashSeed())
+	b.db.Fetched(b.now, asked, w, err)
 	o.want("")
 	b.tier.answer(b.now, nil)
 	o.want("$1 3 ")
@@ -331,7 +336,7 @@ func TestAReplicaFetchesWhatItsEntriesNeed(t *testing.T) {
 		b.do(fmt.Sprintf("RPUSH l%d x", i))
 	}
 	other := New(Config{ID: 1, HashSeed: 5, Log: &memoryLog{}})
-	tier := &storage{db: other, records: map[string][2][]byte{}}
+	tier := &storage{db: other, records: map[string]keyspace.Stored{}}
 	other.cfg.Storage = tier
 	applied := 0
 	apply := func() {
@@ -404,7 +409,7 @@ func TestADatabaseSleepsAndIsWokenByACommand(t *testing.T) {
 	get, exec = b.offer("INCR a"), b.offer("SCARD s; GET a")
 	ks := b.db.NewKeyspace()
 	for key, r := range b.tier.records {
-		if err := ks.LoadHead(0, []byte(key), r[0]); err != nil {
+		if err := ks.LoadHead(0, []byte(key), r.Head); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -429,7 +434,7 @@ func TestASnapshotComesWhileValuesAreFetched(t *testing.T) {
 	ks := b.db.Install(b.db.Position(), b.db.HistoryHash(), b.now)
 	o.want("$-1 ") // run on the new content, which is empty so far
 	old := b.tier.records["a"]
-	if err := ks.LoadHead(0, []byte("a"), old[0]); err != nil { // the same key and seq, of another history
+	if err := ks.LoadHead(0, []byte("a"), old.Head); err != nil { // the same key and seq, of another history
 		t.Fatal(err)
 	}
 	again := b.offer("GET a")

@@ -60,6 +60,9 @@ func (db *DB) State() State { return db.state }
 // without the lock.
 func (db *DB) NewKeyspace() *keyspace.Keyspace { return keyspace.New(db.cfg.HashSeed) }
 
+// HashSeed is the seed of the database's hashes, for keyspace.Thaw.
+func (db *DB) HashSeed() uint64 { return db.cfg.HashSeed }
+
 // Sleep lets all keys go, of which the tier holds what they are now, and reports
 // whether that could be: not while commands wait, or while the journal has what the
 // tier hasn't.

@@ -186,17 +186,17 @@ func (a *applier) postpone(op byte, e entry, operands []byte) {
 	a.ks.note(a.in.db, e)
 }
 
-// Restore brings back the value of a key that was wanted, as the tier gave it.
-// Whatever happened to the key meanwhile has been right: if it was deleted,
-// overwritten or restored, nothing happens; what is pending is carried out.
-// An error means that the tier's record is damaged, or that effects don't fit
-// it; the key is then as it was.
-func (ks *Keyspace) Restore(k ColdKey, head, body []byte) error {
+// Restore brings back the value of a key that was wanted, as the tier gave it; nil if
+// the tier has none. Whatever happened to the key meanwhile has been right: if it was
+// deleted, overwritten or restored, nothing happens; what is pending is carried out.
+// An error means that the tier's record isn't the key's, or that effects don't fit
+// it; the key is then as it was. A large value isn't copied. w is used up.
+func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	e := ks.findCold(k.DB, k.Hash, k.Key)
 	if !e.there() || e.stub().base != k.Seq {
 		return nil
 	}
-	warm, fits, err := ks.thaw(e, head, body)
+	fits, err := ks.thaw(e, w)
 	if err != nil {
 		return fmt.Errorf("restore a key of database %d: %w", k.DB, err)
 	}
@@ -205,7 +205,7 @@ func (ks *Keyspace) Restore(k ColdKey, head, body []byte) error {
 	}
 	exact := e.stub().base == e.Seq()
 	ks.forget(e)
-	ks.install(&e, warm)
+	ks.install(&e, w.loaded)
 	switch {
 	case e.stored() == unstored:
 	case exact:
@@ -217,35 +217,18 @@ func (ks *Keyspace) Restore(k ColdKey, head, body []byte) error {
 	return nil
 }
 
-// thaw makes the value of a cold key. It reports false if head and body are of
-// another write than the one e needs.
-func (ks *Keyspace) thaw(e entry, head, body []byte) (warm *loaded, fits bool, err error) {
-	h, err := readHead(head)
-	if err != nil {
-		return nil, false, err
+// thaw makes w the value that a cold key has now. It reports false if w is of another
+// write than the one that e needs.
+func (ks *Keyspace) thaw(e entry, w *Warm) (fits bool, err error) {
+	switch {
+	case w == nil:
+		return false, fmt.Errorf("%w: no record", errHead)
+	case w.base != e.stub().base:
+		return false, nil
+	case w.loaded.kind != e.kind():
+		return false, fmt.Errorf("it is a %v and should be a %v", w.loaded.kind, e.kind())
 	}
-	seq, dump, err := readBody(body)
-	if err != nil {
-		return nil, false, err
-	}
-	if h.base != e.stub().base || seq != h.base {
-		return nil, false, nil
-	}
-	p := e.pending()
-	if len(p.ops) > 0 {
-		dump = append([]byte(nil), dump...) // it may be changed in place
-	}
-	warm = new(loaded)
-	if err := warm.load(ks.seed, h.form, dump); err != nil {
-		return nil, false, err
-	}
-	if warm.kind != e.kind() {
-		return nil, false, fmt.Errorf("it is a %v and should be a %v", warm.kind, e.kind())
-	}
-	if err := warm.carryOut(ks, e.Key(), p); err != nil {
-		return nil, false, err
-	}
-	return warm, true, nil
+	return true, w.loaded.carryOut(ks, e.Key(), e.pending())
 }
 
 // carryOut does to a value what is pending.

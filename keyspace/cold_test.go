@@ -10,13 +10,16 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
 	"vecino/slab"
+	"vecino/value"
 )
 
 // fakeTier is a tier in a map. What a session does is there when it commits.
 type fakeTier struct {
-	records map[tierKey]tierRecord
-	staged  []func(map[tierKey]tierRecord)
+	records map[tierKey]Stored
+	staged  []func(map[tierKey]Stored)
+	saves   []*value.Save // of this session
 }
 
 type tierKey struct {
@@ -25,42 +28,50 @@ type tierKey struct {
 	key  string
 }
 
-type tierRecord struct{ head, body []byte }
-
 func (f *fakeTier) begin(g Graves) {
-	f.staged = nil
+	f.staged, f.saves = nil, nil
 	for db := range g.Flushed() {
-		f.staged = append(f.staged, func(m map[tierKey]tierRecord) {
-			maps.DeleteFunc(m, func(k tierKey, _ tierRecord) bool { return k.db == db })
+		f.staged = append(f.staged, func(m map[tierKey]Stored) {
+			maps.DeleteFunc(m, func(k tierKey, _ Stored) bool { return k.db == db })
 		})
 	}
 	for grave := range g.Keys() {
 		k := tierKey{grave.DB, grave.Hash, string(grave.Key)}
-		f.staged = append(f.staged, func(m map[tierKey]tierRecord) { delete(m, k) })
+		f.staged = append(f.staged, func(m map[tierKey]Stored) { delete(m, k) })
 	}
 }
 
 func (f *fakeTier) put(r *Record) {
 	k := tierKey{r.DB, r.Hash, string(r.Key)}
-	put := tierRecord{bytes.Clone(r.Head), bytes.Clone(r.Body)}
-	keep := r.KeepBody
-	f.staged = append(f.staged, func(m map[tierKey]tierRecord) {
-		now := put
-		if keep {
-			now.body = m[k].body
+	put := *r
+	put.Head, put.Body = bytes.Clone(r.Head), bytes.Clone(r.Body)
+	if r.Parts != nil {
+		f.saves = append(f.saves, r.Parts)
+	}
+	// Parts are written when much may have happened to the collection.
+	f.staged = append(f.staged, func(m map[tierKey]Stored) { m[k] = m[k].Put(&put) })
+}
+
+// abort ends a session that wasn't committed. Of what it would have written some may
+// have been made.
+func (f *fakeTier) abort() {
+	for i, s := range f.saves {
+		if i%2 == 0 {
+			s.Next(1, func(value.PartID, []byte, bool) {})
 		}
-		m[k] = now
-	})
+		s.Fail()
+	}
+	f.staged, f.saves = nil, nil
 }
 
 func (f *fakeTier) commit() {
 	for _, do := range f.staged {
 		do(f.records)
 	}
-	f.staged = nil
+	f.staged, f.saves = nil, nil
 }
 
-func (f *fakeTier) get(k ColdKey) tierRecord { return f.records[tierKey{k.DB, k.Hash, string(k.Key)}] }
+func (f *fakeTier) get(k ColdKey) Stored { return f.records[tierKey{k.DB, k.Hash, string(k.Key)}] }
 
 // copyOnDisk is a copy of a database over a fake tier, and does at random what
 // a node does.
@@ -91,16 +102,20 @@ type sweepSession struct {
 
 type load_ struct {
 	key    ColdKey
-	record tierRecord
+	record Stored
 }
 
 func newCopyOnDisk(t *testing.T, rng *rand.Rand, ks *Keyspace, log *[][]byte) *copyOnDisk {
-	return &copyOnDisk{t: t, rng: rng, ks: ks, log: log, tier: fakeTier{records: map[tierKey]tierRecord{}}}
+	return &copyOnDisk{t: t, rng: rng, ks: ks, log: log, tier: fakeTier{records: map[tierKey]Stored{}}}
 }
 
-func (c *copyOnDisk) restore(k ColdKey, r tierRecord) {
+func (c *copyOnDisk) restore(k ColdKey, r Stored) {
 	c.t.Helper()
-	if err := c.ks.Restore(k, r.head, r.body); err != nil {
+	w, err := r.Thaw(testSeed)
+	if err == nil {
+		err = c.ks.Restore(k, w)
+	}
+	if err != nil {
 		c.t.Fatalf("restore %q: %v", k.Key, err)
 	}
 }
@@ -205,7 +220,7 @@ func (c *copyOnDisk) sweep() {
 func (c *copyOnDisk) end(s *sweepSession) bool {
 	c.session = nil
 	if c.rng.IntN(4) == 0 {
-		c.tier.staged = nil
+		c.tier.abort()
 		c.ks.Rebury(s.graves)
 		return false
 	}
@@ -238,12 +253,13 @@ func (c *copyOnDisk) sweepSome() {
 func (c *copyOnDisk) rebuild() *Keyspace {
 	c.t.Helper()
 	ks := New(testSeed)
+	ks.tier.apart = c.ks.tier.apart
 	ks.SetEviction(c.ks.Eviction(), 0)
 	for k, r := range c.tier.records {
 		if ks.Hash([]byte(k.key)) != k.hash {
 			c.t.Fatalf("key %q has another hash", k.key)
 		}
-		if err := ks.LoadHead(k.db, []byte(k.key), r.head); err != nil {
+		if err := ks.LoadHead(k.db, []byte(k.key), r.Head); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -267,7 +283,7 @@ func (c *copyOnDisk) restart() {
 // alone.
 func (c *copyOnDisk) hibernate() {
 	if c.session != nil {
-		c.tier.staged = nil
+		c.tier.abort()
 		c.ks.Rebury(c.session.graves)
 		c.session = nil
 	}
@@ -285,17 +301,26 @@ func (c *copyOnDisk) hibernate() {
 	}
 }
 
+func thawed(t *testing.T, r Stored) *Warm {
+	t.Helper()
+	w, err := r.Thaw(testSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // content is all keys with their values, cold ones from the tier.
 func content(t *testing.T, ks *Keyspace, tier *fakeTier) map[tierKey]string {
 	t.Helper()
 	all := map[tierKey]string{}
 	put := func(db int, e entry) {
 		k := ColdKey{DB: db, Hash: e.hash, Key: e.Key()}
-		var r tierRecord
+		var w *Warm
 		if e.cold() {
-			r = tier.get(k)
+			w = thawed(t, tier.get(k))
 		}
-		record, ok, err := ks.DumpCold(nil, k, r.head, r.body)
+		record, ok, err := ks.DumpCold(nil, k, w)
 		if err != nil || !ok {
 			t.Fatalf("dump of cold key %q: %v, %v", e.Key(), ok, err)
 		}
@@ -379,6 +404,10 @@ func TestColdEqualsHot(t *testing.T) {
 			primary := newCopyOnDisk(t, w.rng, w.ks, &w.log)
 			w.load = func() { primary.load() }
 			replica, hot := newCopyOnDisk(t, w.rng, New(testSeed), &w.log), New(testSeed)
+			if seed%2 == 0 {
+				primary.ks.KeepApart()
+				replica.ks.KeepApart()
+			}
 			applied := 0
 			for i := range 80 {
 				w.write()
@@ -423,7 +452,7 @@ func TestColdEqualsHot(t *testing.T) {
 // coldKeys makes a keyspace with one cold key of each kind, and its tier.
 func coldKeys(t *testing.T) (*Keyspace, *fakeTier) {
 	t.Helper()
-	ks, tier := New(testSeed), &fakeTier{records: map[tierKey]tierRecord{}}
+	ks, tier := New(testSeed), &fakeTier{records: map[tierKey]Stored{}}
 	long := bytes.Repeat([]byte("v"), MaxInline+1)
 	tx := ks.Begin(0, 10, 1, nil, false)
 	tx.SetString([]byte("string"), long, 0)
@@ -548,18 +577,23 @@ func TestADamagedValueLeavesTheKeyAsItWas(t *testing.T) {
 	}
 	k := ks.Wanted()[0]
 	r := tier.get(k)
-	for name, bad := range map[string]tierRecord{
-		"no body":      {r.head, nil},
-		"no head":      {nil, r.body},
-		"cut":          {r.head, r.body[:len(r.body)-1]},
-		"a newer form": {r.head, append([]byte{0x20}, r.body[1:]...)},
+	for name, bad := range map[string]Stored{
+		"no body":      {Head: r.Head},
+		"no head":      {Head: []byte{}, Body: r.Body},
+		"nothing":      {},
+		"cut":          {Head: r.Head, Body: r.Body[:len(r.Body)-1]},
+		"a newer form": {Head: r.Head, Body: append([]byte{0x20}, r.Body[1:]...)},
 	} {
-		if err := ks.Restore(k, bad.head, bad.body); err == nil || !ks.IsCold(0, []byte("hash")) {
+		w, err := bad.Thaw(testSeed)
+		if err == nil {
+			err = ks.Restore(k, w)
+		}
+		if err == nil || !ks.IsCold(0, []byte("hash")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	checkAccounts(t, ks)
-	if err := ks.Restore(k, r.head, r.body); err != nil || ks.IsCold(0, []byte("hash")) {
+	if err := ks.Restore(k, thawed(t, r)); err != nil || ks.IsCold(0, []byte("hash")) {
 		t.Error(err)
 	}
 }
@@ -679,7 +713,7 @@ func TestAValueThatTookItsEffectsIsWrittenBeforeItIsLetGo(t *testing.T) {
 	}
 	tier.commit()
 	r := tier.get(wanted)
-	if err := ks.Restore(wanted, r.head, r.body); err != nil || ks.IsCold(0, key) {
+	if err := ks.Restore(wanted, thawed(t, r)); err != nil || ks.IsCold(0, key) {
 		t.Fatal("it doesn't come back", err)
 	}
 	const since = 2
@@ -709,7 +743,7 @@ func TestAValueThatTookItsEffectsIsWrittenBeforeItIsLetGo(t *testing.T) {
 	_, _ = view.Hash(key)
 	k := ks.Wanted()[0]
 	r = tier.get(k)
-	if err := ks.Restore(k, r.head, r.body); err != nil {
+	if err := ks.Restore(k, thawed(t, r)); err != nil {
 		t.Fatal(err)
 	}
 	h, err := view.Hash(key)
@@ -728,7 +762,7 @@ func TestPendingEffectsThatDoNotFit(t *testing.T) {
 		}
 		k := ks.Wanted()[0]
 		r := tier.get(k)
-		err := ks.Restore(k, r.head, r.body)
+		err := ks.Restore(k, thawed(t, r))
 		if (err == nil) != newer || ks.IsCold(0, k.Key) == newer {
 			t.Errorf("newer %v: %v", newer, err)
 		}

@@ -107,7 +107,7 @@ func FuzzLoadHead(f *testing.F) {
 	}
 	sweep()
 	for _, r := range c.tier.records {
-		f.Add(r.head, r.body)
+		f.Add(r.Head, r.Body)
 	}
 	f.Fuzz(func(t *testing.T, head, body []byte) {
 		ks, key := New(testSeed), []byte("k")
@@ -117,7 +117,9 @@ func FuzzLoadHead(f *testing.F) {
 		}
 		checkAccounts(t, ks)
 		if ks.WantCold(3, key) {
-			_ = ks.Restore(ks.Wanted()[0], head, body)
+			if w, err := (Stored{Head: head, Body: body}).Thaw(testSeed); err == nil {
+				_ = ks.Restore(ks.Wanted()[0], w)
+			}
 			checkAccounts(t, ks)
 		}
 		readAll(t, ks)
@@ -125,9 +127,9 @@ func FuzzLoadHead(f *testing.F) {
 		if e.cold() && e.Seq() == e.stub().base {
 			return
 		}
-		var again Record
+		var again Stored
 		if !ks.SweepKey(3, ks.Hash(key), key, func(r *Record) {
-			again = Record{Head: bytes.Clone(r.Head), Body: bytes.Clone(r.Body)}
+			again = again.Put(r)
 		}) {
 			t.Fatal("the key isn't there")
 		}
@@ -136,7 +138,7 @@ func FuzzLoadHead(f *testing.F) {
 			t.Fatal(err)
 		}
 		if other.WantCold(3, key) && again.Body != nil {
-			if err := other.Restore(other.Wanted()[0], again.Head, again.Body); err != nil {
+			if err := other.Restore(other.Wanted()[0], thawed(t, again)); err != nil {
 				t.Fatal(err)
 			}
 		}

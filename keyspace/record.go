@@ -226,6 +226,36 @@ func (c *collection) appendDump(dst []byte) []byte {
 	return c.z.AppendDump(dst)
 }
 
+// partial is what collections of all kinds can do that are big.
+type partial interface {
+	HasParts() bool
+	Save() *value.Save
+	DropParts()
+}
+
+func (c *collection) partial() partial {
+	switch {
+	case c.h != nil:
+		return c.h
+	case c.l != nil:
+		return c.l
+	case c.s != nil:
+		return c.s
+	case c.z != nil:
+		return c.z
+	}
+	return nil
+}
+
+func (c *collection) hasParts() bool    { return c.partial().HasParts() }
+func (c *collection) save() *value.Save { return c.partial().Save() }
+
+func (c *collection) dropParts() {
+	if p := c.partial(); p != nil { // else the number is free
+		p.DropParts()
+	}
+}
+
 // small is the bytes of a small collection.
 func (c *collection) small() (blob []byte, moved, ok bool) {
 	switch {

@@ -8,6 +8,7 @@ import (
 
 	"vecino/eviction"
 	"vecino/slab"
+	"vecino/value"
 )
 
 // The tier holds a record for each key, as of some write; together with the
@@ -24,7 +25,11 @@ import (
 // is at most 256 bytes stands in the head (headInline). Otherwise it is in the
 // body:
 //
-//	version (1) | seq (varint) | dump
+//	version and flag (1) | seq (varint) | dump
+//
+// A big collection that is large, or was until now, has parts beside the body, and as
+// its body, with bodyParts, what package value calls their head. Of these only what
+// has changed is written again. See PartID and Save in package value.
 //
 // Usually a record's seq is that of its body. A cold key, however, can move on
 // without its value: it is given a deadline, or effects become pending. Then
@@ -42,9 +47,15 @@ const (
 	headInline   = 1
 	headDeadline = 2
 	headApart    = 4
+	bodyParts    = 1
 
 	// MaxInline is how long a dump may be that stands in the head.
 	MaxInline = 256
+
+	// A collection is stored in parts when it is larger than partsFrom, until it
+	// isn't larger than partsUpTo: to write up to that at once is cheaper.
+	partsFrom = 256 << 10
+	partsUpTo = 64 << 10
 )
 
 // storedState is what the tier holds of a key.
@@ -66,9 +77,13 @@ type Record struct {
 	Key       []byte
 	Head      []byte
 	Body      []byte // nil when the value is in the head
-	// KeepBody says that the body is the one that the tier has. Where a head
-	// can't be put alone, it is read there and put again.
+	// KeepBody says that the body is the one that the tier has, and parts. Where a
+	// head can't be put alone, it is read there and put again.
 	KeepBody bool
+	// Parts is what the tier is to have beside the body. It is to be finished, or
+	// failed, in turns of the keyspace; that may be after the call. It is
+	// failed when the session fails, even if it was finished.
+	Parts *value.Save
 }
 
 // tierState is what a keyspace remembers about its tier.
@@ -84,8 +99,20 @@ type tierState struct {
 }
 
 // KeepApart has every value stand in a body, however short it is, so that all can
-// leave memory. It is for tests.
+// leave memory, and every big collection in parts. It is for tests.
 func (ks *Keyspace) KeepApart() { ks.tier.apart = true }
+
+// DropParts says that the tier has nothing of what it had of big collections. They
+// are written whole again.
+func (ks *Keyspace) DropParts() {
+	for _, sp := range ks.spaces {
+		if sp != nil {
+			for i := range sp.objects.list {
+				sp.objects.list[i].dropParts()
+			}
+		}
+	}
+}
 
 // Sweep calls fn for the keys that changed after the write since, in the order
 // of logical databases and hashes, and moves the cursor on by about count
@@ -135,15 +162,22 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 		if cap(t.body) > keep {
 			t.body = nil
 		}
-		t.body = append(t.body[:0], tierVersion)
-		t.body = binary.AppendUvarint(t.body, seq)
-		from := len(t.body)
-		t.body = ks.appendDump(t.body, e)
-		if dump := t.body[from:]; len(dump) <= MaxInline && !t.apart {
-			h.inline, h.value = true, dump
-			state = inlined
-		} else {
+		if r.Parts = ks.saveParts(db, e); r.Parts != nil {
+			t.body = append(t.body[:0], tierVersion|bodyParts)
+			t.body = binary.AppendUvarint(t.body, seq)
+			t.body = append(t.body, r.Parts.Head...)
 			r.Body = t.body
+		} else {
+			t.body = append(t.body[:0], tierVersion)
+			t.body = binary.AppendUvarint(t.body, seq)
+			from := len(t.body)
+			t.body = ks.appendDump(t.body, e)
+			if dump := t.body[from:]; len(dump) <= MaxInline && !t.apart {
+				h.inline, h.value = true, dump
+				state = inlined
+			} else {
+				r.Body = t.body
+			}
 		}
 	}
 	t.head = h.append(t.head[:0])
@@ -159,6 +193,28 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	e.store(state)
 	t.graves.fill(db, e.hash, e.Key())
 	return r
+}
+
+// saveParts begins to write a value in parts, if it is one that is stored so.
+func (ks *Keyspace) saveParts(db int, e entry) *value.Save {
+	if !e.Has(objectFlag) {
+		return nil
+	}
+	e = ks.sync(e)
+	o := &e.sp.objects.list[e.number()]
+	least := int64(partsFrom)
+	if o.hasParts() {
+		least = partsUpTo
+	}
+	if o.size <= least && !ks.tier.apart {
+		o.dropParts()
+		return nil
+	}
+	save := o.save()
+	if ks.tier.graves.flushed[db] {
+		o.dropParts() // the next session flushes before it puts them again
+	}
+	return save
 }
 
 // head is a record's head, taken apart.
@@ -257,17 +313,6 @@ func readHead(b []byte) (h head, err error) {
 	return h, nil
 }
 
-func readBody(b []byte) (seq uint64, dump []byte, err error) {
-	if len(b) == 0 || b[0] != tierVersion {
-		return 0, nil, versionError("body", b)
-	}
-	seq, n := binary.Uvarint(b[1:])
-	if n <= 0 {
-		return 0, nil, fmt.Errorf("%w: body cut short", errHead)
-	}
-	return seq, b[1+n:], nil
-}
-
 func versionError(what string, b []byte) error {
 	if len(b) == 0 {
 		return fmt.Errorf("%w: no %s", errHead, what)
@@ -344,10 +389,10 @@ func coldForm(form byte) (kind Kind, raw bool, err error) {
 
 // DumpCold appends the record of a key that Dump left out, with the value that
 // the tier gave, which doesn't come back into memory by that. It reports false
-// if head and body are too old, so that the tier must be asked again: the
-// key is cold still, with another value. A key that is gone, or in memory, is
-// written as it is.
-func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, head, body []byte) (_ []byte, ok bool, err error) {
+// if w is too old, so that the tier must be asked again: the key is cold still,
+// with another value. A key that is gone, or in memory, is written as it is. w is
+// used up.
+func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, w *Warm) (_ []byte, ok bool, err error) {
 	sp := ks.spaces[k.DB]
 	if sp == nil {
 		return dst, true, nil
@@ -359,15 +404,15 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, head, body []byte) (_ []byte
 	case !e.cold():
 		return ks.appendRecord(dst, k.DB, e), true, nil
 	}
-	warm, fits, err := ks.thaw(e, head, body)
+	fits, err := ks.thaw(e, w)
 	if err != nil {
 		return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
 	}
 	if !fits {
 		return dst, false, nil
 	}
-	val := warm.appendDump(nil)
-	dst = e.appendHead(dst, k.DB, warm.form())
+	val := w.loaded.appendDump(nil)
+	dst = e.appendHead(dst, k.DB, w.loaded.form())
 	dst = binary.AppendUvarint(dst, uint64(len(val)))
 	return append(dst, val...), true, nil
 }

@@ -332,6 +332,7 @@ func (tx *Tx) put(db int, key, from []byte, leaves bool) {
 	var val loaded
 	if leaves && src.Has(objectFlag) {
 		val.kind, val.collection = src.kind(), src.sp.objects.list[src.number()].collection
+		val.dropParts() // they are stored under the old name
 		ks.dropObject(src)
 	} else if err := val.load(ks.seed, form(src.kind(), src.raw()), dump); err != nil {
 		panic("keyspace: a value can't read its own dump: " + err.Error())

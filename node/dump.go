@@ -71,14 +71,14 @@ const dumpTries = 100
 
 func (n *Node) dumpCold(buf []byte, db *engine.DB, from *keyspace.Keyspace, k keyspace.ColdKey, still func() error) ([]byte, error) {
 	for range dumpTries {
-		head, body, err := n.store.read(db.ID(), k)
+		w, _, err := n.store.read(db, k)
 		if err != nil {
 			return buf, err
 		}
 		db.Lock()
 		var ok bool
 		if err = still(); err == nil {
-			buf, ok, err = from.DumpCold(buf, k, head, body)
+			buf, ok, err = from.DumpCold(buf, k, w)
 		}
 		db.Unlock()
 		if ok || err != nil {

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vecino/catalog"
 	"vecino/engine"
 	"vecino/keyspace"
 )
@@ -23,7 +22,7 @@ import (
 //	                                        turns
 type fetcher struct {
 	node  *Node
-	read  func(id catalog.ID, k keyspace.ColdKey) (head, body []byte, err error)
+	read  func(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, bytes int, err error)
 	whole func(db *engine.DB) (*keyspace.Keyspace, error)
 
 	mu     sync.Mutex
@@ -52,9 +51,10 @@ type asked struct {
 }
 
 type found struct {
-	key        keyspace.ColdKey
-	head, body []byte
-	err        error
+	key   keyspace.ColdKey
+	value *keyspace.Warm
+	bytes int // that were read
+	err   error
 }
 
 // readersFor is how many values are read at a time: enough to keep a disk busy,
@@ -145,16 +145,16 @@ func (f *fetcher) run() {
 }
 
 func (f *fetcher) fetch(q *fetchQueue, a asked) {
-	head, body, err := f.read(q.db.ID(), a.key)
+	value, bytes, err := f.read(q.db, a.key)
 	f.fetches.Add(1)
-	f.fetchedBytes.Add(int64(len(head) + len(body)))
+	f.fetchedBytes.Add(int64(bytes))
 	if err != nil {
 		f.failures.Add(1)
 		f.node.log.Error("value can't be read", "db", uint64(q.db.ID()), "err", err.Error())
 	}
 	f.fetchTime.add(time.Since(a.at))
 	f.mu.Lock()
-	q.found = append(q.found, found{a.key, head, body, err})
+	q.found = append(q.found, found{a.key, value, bytes, err})
 	tell := !q.telling
 	q.telling = true
 	f.mu.Unlock()
@@ -184,7 +184,7 @@ func (f *fetcher) deliver(q *fetchQueue, p *placed) {
 	f.mu.Lock()
 	n, bytes := 0, 0
 	for n < len(q.found) && n < valuesATurn && bytes < bytesATurn {
-		bytes += len(q.found[n].body)
+		bytes += q.found[n].bytes
 		n++
 	}
 	batch := q.found[:n:n]
@@ -195,7 +195,7 @@ func (f *fetcher) deliver(q *fetchQueue, p *placed) {
 	now := p.Now()
 	for i := range batch {
 		b := &batch[i]
-		q.db.Fetched(now, b.key, b.head, b.body, b.err)
+		q.db.Fetched(now, b.key, b.value, b.err)
 		*b = found{}
 	}
 	q.db.Unlock()
@@ -230,7 +230,6 @@ func (f *fetcher) wake(db *engine.DB) {
 	p.Owner.Post(func() {
 		db.Lock()
 		defer db.Unlock()
-		db.Stats().WakeMS = time.Since(began).Milliseconds()
 		db.Stats().WakeMS = time.Since(began).Milliseconds()
 		db.Woken(p.Now(), ks, err)
 	})

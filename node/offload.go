@@ -16,7 +16,6 @@ import (
 	"vecino/keyspace"
 	"vecino/session"
 	"vecino/slab"
-	"vecino/tier"
 )
 
 // keeper keeps the node within its memory. Two goroutines do that. One looks how
@@ -383,21 +382,23 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 	})
 	keys = slices.CompactFunc(keys, func(a, b candidate) bool { return a.db == b.db && a.hash == b.hash && string(a.key) == string(b.key) })
 	written := keys[:0]
-	err = k.node.store.session(p, func(w *tier.Writer, ks *keyspace.Keyspace) error {
+	var some sweptRecords
+	err = k.node.store.session(p, func(s *writing) error {
 		bytes := 0
 		for len(keys) > 0 && bytes < writeBytes && ctx.Err() == nil {
+			some.clear()
 			db.Lock()
-			if db.Keyspace() != ks {
+			if db.Keyspace() != s.ks {
 				db.Unlock()
 				return fmt.Errorf("the content of database %d was replaced", db.ID())
 			}
 			for began := time.Now(); len(keys) > 0 && bytes < writeBytes && time.Since(began) < sliceTime; keys = keys[1:] {
 				c := keys[0]
-				if ks.SweepKey(c.db, c.hash, c.key, func(r *keyspace.Record) {
+				if s.ks.SweepKey(c.db, c.hash, c.key, func(r *keyspace.Record) {
 					if r.KeepBody {
 						return
 					}
-					w.Put(uint8(r.DB), r.Hash, r.Key, r.Head, r.Body)
+					s.note(some.add(r))
 					bytes += len(r.Body)
 					c.seq = r.Seq
 				}) {
@@ -405,6 +406,11 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 				}
 			}
 			db.Unlock()
+			for i := range some.list {
+				if err := s.put(ctx, &some.list[i]); err != nil {
+					return err
+				}
+			}
 			runtime.Gosched()
 		}
 		return nil

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/tier"
+	"vecino/value"
 )
 
 // store is the tier as the databases of a node use it. A database has one session
@@ -107,10 +109,31 @@ func (d *stored) complete(db *engine.DB) bool {
 	return d.of == db.Keyspace() && d.swept == db.Position() && db.FirstUnsaved() == 0 && db.Keyspace().Buried() == 0
 }
 
-// read reads one value.
-func (st *store) read(id catalog.ID, k keyspace.ColdKey) (head, body []byte, err error) {
-	head, body, _, err = st.tier.Get(tier.Key{DB: uint64(id), Space: uint8(k.DB), Hash: k.Hash, Key: k.Key})
-	return head, body, err
+// read reads one value, and makes it ready. bytes is how much was read. w is nil if
+// the tier has no such key.
+func (st *store) read(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, bytes int, err error) {
+	key := tier.Key{DB: uint64(db.ID()), Space: uint8(k.DB), Hash: k.Hash, Key: k.Key}
+	head, body, found, err := st.tier.Get(key)
+	if !found {
+		return nil, 0, err
+	}
+	if !keyspace.InParts(body) {
+		w, err = keyspace.Thaw(db.HashSeed(), head, body, nil)
+		return w, len(head) + len(body), err
+	}
+	found, err = st.tier.Parts(key, func(head, body []byte, next func() (uint64, []byte, bool)) (err error) {
+		bytes = len(head) + len(body)
+		w, err = keyspace.Thaw(db.HashSeed(), head, body, func() (value.PartID, []byte, bool) {
+			id, data, ok := next()
+			bytes += len(data)
+			return value.PartID(id), data, ok
+		})
+		return err
+	})
+	if !found || err != nil {
+		return nil, bytes, err
+	}
+	return w, bytes, nil
 }
 
 // whole reads a database that sleeps.
@@ -159,11 +182,15 @@ type writing struct {
 	ks     *keyspace.Keyspace
 	fresh  bool // the tier holds something else than this content
 	graves keyspace.Graves
+	saves  []*value.Save // of collections that are stored in parts
 }
 
 // begin opens a session. The lock of the database is held, and d's.
 func (st *store) begin(d *stored, p *placed) *writing {
 	ks := p.Engine.Keyspace()
+	if ks != d.of {
+		ks.DropParts()
+	}
 	return &writing{stored: d, st: st, p: p, w: st.tier.Begin(uint64(p.Engine.ID())), ks: ks, fresh: ks != d.of, graves: ks.TakeGraves()}
 }
 
@@ -203,6 +230,9 @@ func (s *writing) end(err error, sync bool) error {
 		db := s.p.Engine
 		db.Lock()
 		s.ks.Rebury(s.graves)
+		for _, save := range s.saves {
+			save.Fail()
+		}
 		db.Unlock()
 		return err
 	}
@@ -213,7 +243,7 @@ func (s *writing) end(err error, sync bool) error {
 }
 
 // session writes to the tier what put puts, behind the graves of the database.
-func (st *store) session(p *placed, put func(w *tier.Writer, ks *keyspace.Keyspace) error) error {
+func (st *store) session(p *placed, put func(s *writing) error) error {
 	d := st.of(p.Engine)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -227,7 +257,7 @@ func (st *store) session(p *placed, put func(w *tier.Writer, ks *keyspace.Keyspa
 	db.Unlock()
 	err := s.bury()
 	if err == nil {
-		err = put(s.w, s.ks)
+		err = put(s)
 	}
 	if err == nil {
 		err = s.extend()
@@ -355,7 +385,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		}
 		began := time.Now()
 		some.clear()
-		s.ks.Sweep(&at, since, looks, some.add)
+		s.ks.Sweep(&at, since, looks, func(r *keyspace.Record) { s.note(some.add(r)) })
 		took := time.Since(began)
 		if at.Done() {
 			if pos := db.Position(); pos.Seq > m.end.Seq {
@@ -365,7 +395,11 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		}
 		db.Unlock()
 		// Without the lock: this may wait for the disk.
-		some.put(s.w)
+		for i := range some.list {
+			if err := s.put(ctx, &some.list[i]); err != nil {
+				return err
+			}
+		}
 		switch {
 		case took > sliceTime && looks > fewestLooks:
 			looks /= 2
@@ -392,13 +426,14 @@ func (r *sweptRecords) clear() {
 	}
 }
 
-func (r *sweptRecords) add(rec *keyspace.Record) {
+func (r *sweptRecords) add(rec *keyspace.Record) *keyspace.Record {
 	c := *rec
 	c.Key, c.Head = r.keep(rec.Key), r.keep(rec.Head)
 	if rec.Body != nil {
 		c.Body = r.keep(rec.Body)
 	}
 	r.list = append(r.list, c)
+	return &r.list[len(r.list)-1]
 }
 
 // keep copies b. When the buffer moves, what was copied before stays where it was.
@@ -408,16 +443,55 @@ func (r *sweptRecords) keep(b []byte) []byte {
 	return r.buf[at:len(r.buf):len(r.buf)]
 }
 
-func (r *sweptRecords) put(w *tier.Writer) {
-	for i := range r.list {
-		putRecord(w, &r.list[i])
+// note takes note of what a record of the session needs until the end. The lock of the
+// database is held.
+func (s *writing) note(r *keyspace.Record) {
+	if r.Parts != nil {
+		s.saves = append(s.saves, r.Parts)
 	}
 }
 
-func putRecord(w *tier.Writer, r *keyspace.Record) {
-	if r.KeepBody {
-		w.PutHead(uint8(r.DB), r.Hash, r.Key, r.Head)
-		return
+// put writes a record that was noted. The lock of the database is not held.
+func (s *writing) put(ctx context.Context, r *keyspace.Record) error {
+	switch {
+	case r.KeepBody:
+		s.w.PutHead(uint8(r.DB), r.Hash, r.Key, r.Head)
+		return nil
+	case r.Parts != nil:
+		if err := s.putParts(ctx, r); err != nil {
+			return err
+		}
 	}
-	w.Put(uint8(r.DB), r.Hash, r.Key, r.Head, r.Body)
+	s.w.Put(uint8(r.DB), r.Hash, r.Key, r.Head, r.Body)
+	return nil
+}
+
+// partsATurn is about how many bytes of parts are made with the lock held at a time.
+const partsATurn = 128 << 10
+
+// putParts writes the parts of a record.
+func (s *writing) putParts(ctx context.Context, r *keyspace.Record) error {
+	s.w.BeginParts(uint8(r.DB), r.Hash, r.Key, r.Parts.Whole)
+	type part struct {
+		id   value.PartID
+		data []byte
+	}
+	var some []part
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		some = some[:0]
+		db := s.p.Engine
+		db.Lock()
+		more = r.Parts.Next(partsATurn, func(id value.PartID, data []byte, gone bool) {
+			some = append(some, part{id, bytes.Clone(data)}) // nil if it is gone
+		})
+		db.Unlock()
+		for _, p := range some {
+			s.w.Part(uint64(p.id), p.data)
+		}
+		runtime.Gosched()
+	}
+	return nil
 }

@@ -131,7 +131,15 @@ func TestCheckpointThatIsCutShortAnywhere(t *testing.T) {
 			}
 			write = func() {
 				key := fmt.Sprint(rng.IntN(60))
-				switch rng.IntN(9) {
+				switch rng.IntN(12) {
+				case 9:
+					cl.do("HSET", "bigh", fmt.Sprint(rng.IntN(400)), strings.Repeat("v", rng.IntN(2000)))
+				case 10:
+					cl.do("ZADD", "bigz", fmt.Sprint(rng.IntN(99)), key+strings.Repeat("m", rng.IntN(300)))
+					cl.do("ZREMRANGEBYRANK", "bigz", "300", "-1")
+				case 11:
+					cl.do("RPUSH", "bigl", strings.Repeat("x", rng.IntN(2000)))
+					cl.do("LINSERT", "bigl", "BEFORE", "anchor", strings.Repeat("y", rng.IntN(2000)))
 				case 0:
 					cl.do("DEL", "s"+key, "l"+key)
 				case 1:
@@ -157,6 +165,16 @@ func TestCheckpointThatIsCutShortAnywhere(t *testing.T) {
 				}
 				note()
 			}
+			p.Engine.Lock()
+			p.Engine.Keyspace().KeepApart()
+			p.Engine.Unlock()
+			for i := range 300 { // what is stored in parts
+				field := fmt.Sprint(i)
+				cl.do("HSET", "bigh", field, strings.Repeat("v", 500))
+				cl.do("ZADD", "bigz", field, field+strings.Repeat("m", 100))
+				cl.do("RPUSH", "bigl", strings.Repeat("x", 500))
+			}
+			cl.do("RPUSH", "bigl", "anchor")
 			note()
 			arm := func(on bool) {
 				mu.Lock()
@@ -204,6 +222,72 @@ func TestCheckpointThatIsCutShortAnywhere(t *testing.T) {
 	}
 }
 
+// A large collection is written once, and then what changes of it; it leaves memory
+// and comes back, and when it goes nothing stays.
+func TestALargeCollectionIsStoredInParts(t *testing.T) {
+	const fields = 20000
+	for name, kind := range map[string]struct{ fill, change, look, want []string }{
+		"hash": {[]string{"HSET", "k", "field %d", "value of %d"}, []string{"HSET", "k", "field 77", "changed"}, []string{"HGET", "k", "field 77"}, []string{`"changed"`}},
+		"set":  {[]string{"SADD", "k", "a member of the set: %d"}, []string{"SREM", "k", "a member of the set: 77"}, []string{"SCARD", "k"}, []string{"(integer) 19999"}},
+		"zset": {[]string{"ZADD", "k", "%d", "a member of the sorted set: %d"}, []string{"ZINCRBY", "k", "0.5", "a member of the sorted set: 77"}, []string{"ZRANGEBYSCORE", "k", "77.5", "77.5"}, []string{`1) "a member of the sorted set: 77"`}},
+		"list": {[]string{"RPUSH", "k", "an element of the list: %d"}, []string{"LSET", "k", "77", "changed"}, []string{"LINDEX", "k", "77"}, []string{`"changed"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := startOn(t, vfs.NewMem(), catalog.SyncEverySec)
+			cl := dialNode(t, n.Addr())
+			p := n.find(1)
+			for i := range fields {
+				var args []string
+				for _, a := range kind.fill {
+					args = append(args, strings.ReplaceAll(a, "%d", fmt.Sprint(i)))
+				}
+				cl.do(args...)
+			}
+			parts := func() int64 {
+				before := n.store.tier.Stats().Parts
+				if err := n.saver.save(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+				return n.store.tier.Stats().Parts - before
+			}
+			if got := parts(); got < 5 {
+				t.Fatalf("%d parts were written", got)
+			}
+			cl.do(kind.change...)
+			if got := parts(); got != 1 {
+				t.Errorf("%d parts were written for one change", got)
+			}
+			p.Engine.Lock()
+			ks := p.Engine.Keyspace()
+			p.Engine.Offload(0, ks.Hash([]byte("k")), []byte("k"), p.Engine.Position().Seq)
+			cold := ks.IsCold(0, []byte("k"))
+			p.Engine.Unlock()
+			if !cold {
+				t.Fatal("it stays in memory")
+			}
+			if got := cl.do(kind.look...); got != kind.want[0] {
+				t.Errorf("%q answers %s", kind.look, got)
+			}
+			cl.do("SET", "other", "1")
+			if got := parts(); got != 0 {
+				t.Errorf("%d parts were written of what came back from the tier", got)
+			}
+			cl.do("RENAME", "k", "l")
+			if got := parts(); got < 5 {
+				t.Errorf("%d parts were written under another name", got)
+			}
+			cl.do("DEL", "l")
+			parts()
+			for _, key := range []string{"k", "l"} {
+				found, err := n.store.tier.Parts(tier.Key{DB: 1, Hash: ks.Hash([]byte(key)), Key: []byte(key)}, nil)
+				if found || err != nil {
+					t.Errorf("%q is still in the tier: %v", key, err)
+				}
+			}
+		})
+	}
+}
+
 func sum(content string) uint64 { return maphash.String(sumSeed, content) }
 
 var sumSeed = maphash.MakeSeed()
@@ -212,15 +296,16 @@ var sumSeed = maphash.MakeSeed()
 func offload(t *testing.T, n *Node, p *placed) {
 	t.Helper()
 	var some sweptRecords
-	err := n.store.session(p, func(w *tier.Writer, ks *keyspace.Keyspace) error {
+	err := n.store.session(p, func(s *writing) error {
 		p.Engine.Lock()
-		defer p.Engine.Unlock()
-		var at keyspace.Cursor
-		for !at.Done() {
-			ks.Sweep(&at, 0, 1000, func(r *keyspace.Record) {
-				putRecord(w, r)
-				some.add(r)
-			})
+		for at := (keyspace.Cursor{}); !at.Done(); {
+			s.ks.Sweep(&at, 0, 1000, func(r *keyspace.Record) { s.note(some.add(r)) })
+		}
+		p.Engine.Unlock()
+		for i := range some.list {
+			if err := s.put(t.Context(), &some.list[i]); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -181,7 +181,7 @@ func (p *process) recover() (db *engine.DB, complete catalog.Position, lost bool
 	if c := m.tier.meta; c != nil {
 		ks := db.Install(c.pos, c.hash, c.clock)
 		for _, k := range m.tier.keys() {
-			if err := ks.LoadHead(k.db, []byte(k.key), m.tier.records[k].head); err != nil {
+			if err := ks.LoadHead(k.db, []byte(k.key), m.tier.records[k].Head); err != nil {
 				p.w.fail("%s: recovery: %v", m.id, err)
 			}
 		}

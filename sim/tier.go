@@ -12,12 +12,13 @@ import (
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/session"
+	"vecino/value"
 )
 
 // tier is what a machine's disk holds beside the journal: a record for each key,
 // and as of when all of them are.
 type tier struct {
-	records map[tierKey]tierRecord
+	records map[tierKey]keyspace.Stored
 	meta    *tierMeta // nil: the records alone are worth nothing
 }
 
@@ -25,8 +26,6 @@ type tierKey struct {
 	db  int
 	key string
 }
-
-type tierRecord struct{ head, body []byte }
 
 // tierMeta is where the history stood when the last complete sweep began.
 type tierMeta struct {
@@ -43,7 +42,7 @@ func (t *tier) keys() []tierKey {
 	})
 }
 
-func (t *tier) get(k keyspace.ColdKey) tierRecord { return t.records[tierKey{k.DB, string(k.Key)}] }
+func (t *tier) get(k keyspace.ColdKey) keyspace.Stored { return t.records[tierKey{k.DB, string(k.Key)}] }
 
 // writing is a session of writing to the tier. There is one at a time.
 type writing struct {
@@ -52,8 +51,9 @@ type writing struct {
 	ks         *keyspace.Keyspace
 	generation uint64
 	graves     keyspace.Graves
-	staged     []func(records map[tierKey]tierRecord)
+	staged     []func(records map[tierKey]keyspace.Stored)
 	swept      []keyspace.ColdKey
+	saves      []*value.Save
 }
 
 // beginWriting begins a session, nil if none can be had now.
@@ -66,8 +66,8 @@ func (p *process) beginWriting() *writing {
 	wr.ks.KeepApart()
 	wr.graves = wr.ks.TakeGraves()
 	for db := range wr.graves.Flushed() {
-		wr.staged = append(wr.staged, func(records map[tierKey]tierRecord) {
-			maps.DeleteFunc(records, func(k tierKey, _ tierRecord) bool { return k.db == db })
+		wr.staged = append(wr.staged, func(records map[tierKey]keyspace.Stored) {
+			maps.DeleteFunc(records, func(k tierKey, _ keyspace.Stored) bool { return k.db == db })
 		})
 	}
 	for g := range wr.graves.Keys() {
@@ -75,7 +75,7 @@ func (p *process) beginWriting() *writing {
 			break
 		}
 		k := tierKey{g.DB, string(g.Key)}
-		wr.staged = append(wr.staged, func(records map[tierKey]tierRecord) { delete(records, k) })
+		wr.staged = append(wr.staged, func(records map[tierKey]keyspace.Stored) { delete(records, k) })
 	}
 	return wr
 }
@@ -91,15 +91,12 @@ func (wr *writing) put(r *keyspace.Record) {
 		return
 	}
 	k := tierKey{r.DB, string(r.Key)}
-	put := tierRecord{bytes.Clone(r.Head), bytes.Clone(r.Body)}
-	keep := r.KeepBody
-	wr.staged = append(wr.staged, func(records map[tierKey]tierRecord) {
-		now := put
-		if keep {
-			now.body = records[k].body
-		}
-		records[k] = now
-	})
+	put := *r
+	put.Head, put.Body = bytes.Clone(r.Head), bytes.Clone(r.Body)
+	if r.Parts != nil {
+		wr.saves = append(wr.saves, r.Parts)
+	}
+	wr.staged = append(wr.staged, func(records map[tierKey]keyspace.Stored) { records[k] = records[k].Put(&put) })
 	wr.swept = append(wr.swept, keyspace.ColdKey{DB: r.DB, Hash: r.Hash, Key: bytes.Clone(r.Key), Seq: r.Seq})
 }
 
@@ -110,11 +107,11 @@ func (wr *writing) commit(meta *tierMeta) bool {
 	p.saving = false
 	// What the tier shows must not be newer than what the journal keeps.
 	if !p.w.cfg.Plant.TierAhead && p.commit() != nil || meta == nil && (p.wipe || disk.meta == nil) {
-		wr.ks.Rebury(wr.graves)
+		wr.fail()
 		return false
 	}
 	if p.wipe || disk.records == nil {
-		disk.records = map[tierKey]tierRecord{}
+		disk.records = map[tierKey]keyspace.Stored{}
 	}
 	for _, do := range wr.staged {
 		do(disk.records)
@@ -136,7 +133,14 @@ func (wr *writing) commit(meta *tierMeta) bool {
 // abort ends a session whose keyspace is gone, or that failed.
 func (wr *writing) abort() {
 	wr.p.saving = false
+	wr.fail()
+}
+
+func (wr *writing) fail() {
 	wr.ks.Rebury(wr.graves)
+	for _, save := range wr.saves {
+		save.Fail()
+	}
 }
 
 // offload lets go some of what was swept.
@@ -207,8 +211,10 @@ func (p *process) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 	w := p.w
 	for _, k := range keys {
 		w.after(w.between(10, w.read), func() {
-			record := p.machine.tier.get(k)
-			err := error(nil)
+			value, err := p.machine.tier.get(k).Thaw(db.HashSeed())
+			if err != nil {
+				w.fail("%s: the record of %q: %v", p.machine.id, k.Key, err)
+			}
 			if p.machine.unreadable || !w.calm && w.chance(0.03) {
 				err = errTier
 				w.cover.UnreadValues++
@@ -217,7 +223,7 @@ func (p *process) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 			p.post(func() {
 				db.Lock()
 				defer db.Unlock()
-				db.Fetched(clock{p}.NowMS(), k, record.head, record.body, err)
+				db.Fetched(clock{p}.NowMS(), k, value, err)
 			})
 		})
 	}
@@ -231,7 +237,7 @@ func (p *process) Wake(db *engine.DB) {
 			err = errTier
 		} else {
 			for _, k := range p.machine.tier.keys() {
-				if e := ks.LoadHead(k.db, []byte(k.key), p.machine.tier.records[k].head); e != nil {
+				if e := ks.LoadHead(k.db, []byte(k.key), p.machine.tier.records[k].Head); e != nil {
 					w.fail("%s: wake: %v", p.machine.id, e)
 				}
 			}
@@ -249,10 +255,12 @@ func (p *process) Wake(db *engine.DB) {
 func (p *process) dump(ks *keyspace.Keyspace, at *keyspace.Cursor, count int) []byte {
 	records := ks.Dump(nil, at, count)
 	for _, k := range slices.Clone(ks.Wanted()) {
-		r := p.machine.tier.get(k)
+		value, err := p.machine.tier.get(k).Thaw(p.w.record.HashSeed)
 		var ok bool
-		var err error
-		if records, ok, err = ks.DumpCold(records, k, r.head, r.body); !ok || err != nil {
+		if err == nil {
+			records, ok, err = ks.DumpCold(records, k, value)
+		}
+		if !ok || err != nil {
 			p.w.fail("%s: the tier has not %q as of write %d (%v)", p.machine.id, k.Key, k.Seq, err)
 		}
 	}

@@ -87,9 +87,9 @@ type Tier struct {
 	tasks   sync.WaitGroup
 
 	count struct {
-		reads, found, heads         atomic.Int64
-		small, bulk, puts, deletes  atomic.Int64
-		smallBytes, bulkBytes, drop atomic.Int64
+		reads, found, heads                atomic.Int64
+		small, bulk, puts, deletes         atomic.Int64
+		parts, smallBytes, bulkBytes, drop atomic.Int64
 	}
 }
 
@@ -385,6 +385,7 @@ type Stats struct {
 	SmallSessions  int64
 	BulkSessions   int64
 	Puts           int64
+	Parts          int64 // written
 	Deletes        int64
 	Full           bool  // something waits for room on the disk
 	Background     error // why flushes or compactions fail at the moment
@@ -397,7 +398,7 @@ func (t *Tier) Stats() Stats {
 	s := Stats{
 		Reads: t.count.reads.Load(), Found: t.count.found.Load(), Heads: t.count.heads.Load(),
 		SmallSessions: t.count.small.Load(), BulkSessions: t.count.bulk.Load(),
-		Puts: t.count.puts.Load(), Deletes: t.count.deletes.Load(),
+		Puts: t.count.puts.Load(), Parts: t.count.parts.Load(), Deletes: t.count.deletes.Load(),
 		Full: t.h.waiting.Load() > 0,
 	}
 	t.h.mu.Lock()

@@ -170,6 +170,9 @@ func (w *Writer) Part(number uint64, data []byte) {
 	}
 	p.last = number
 	w.removeParts(p, number)
+	if data != nil {
+		w.t.count.parts.Add(1)
+	}
 	w.put(put{grave: p.grave, part: number, body: data})
 }
 

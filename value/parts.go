@@ -137,10 +137,6 @@ func (p *partMap) marked(id PartID) bool {
 	return false
 }
 
-func (p *partMap) size() int {
-	return 24*cap(p.parts) + 8*cap(p.dirty)
-}
-
 // join puts parts together that were divided and are small now. One of them
 // has to be dirty, so that nothing is written but for its sake, or both empty.
 // It marks those that are dirty, and returns what isn't to be stored any more,

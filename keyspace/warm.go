@@ -1,0 +1,128 @@
+package keyspace
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"vecino/value"
+)
+
+// Warm is a value as the tier gave it, made ready to be given to Restore. To make
+// one needs no keyspace, and so holds up nobody, however large the value is.
+type Warm struct {
+	base   uint64 // the write that it is as of
+	loaded *loaded
+}
+
+// NextPart gives a part of a collection, in the order of their numbers, until there
+// is none. What it gives is valid until it is called again.
+type NextPart func() (id value.PartID, data []byte, ok bool)
+
+// InParts reports whether a record with that body has parts beside it.
+func InParts(body []byte) bool { return len(body) > 0 && body[0] == tierVersion|bodyParts }
+
+// Thaw makes the value of a record, under the seed of its keyspace. next gives the
+// parts, if the record has any. An error means that the record is damaged.
+func Thaw(seed uint64, head, body []byte, next NextPart) (*Warm, error) {
+	h, err := readHead(head)
+	if err != nil {
+		return nil, err
+	}
+	w := &Warm{base: h.base, loaded: new(loaded)}
+	if h.inline {
+		return w, w.loaded.load(seed, h.form, h.value)
+	}
+	seq, dump, err := readBody(body)
+	if err != nil {
+		return nil, err
+	}
+	w.base = seq
+	if InParts(body) {
+		return w, w.loaded.loadParts(seed, h.form, dump, next)
+	}
+	return w, w.loaded.load(seed, h.form, dump)
+}
+
+// readBody takes a body apart: its write, and a dump or the head of parts.
+func readBody(b []byte) (seq uint64, dump []byte, err error) {
+	if len(b) == 0 || b[0]&^bodyParts != tierVersion {
+		return 0, nil, versionError("body", b)
+	}
+	seq, n := binary.Uvarint(b[1:])
+	if n <= 0 {
+		return 0, nil, fmt.Errorf("%w: body cut short", errHead)
+	}
+	return seq, b[1+n:], nil
+}
+
+// loadParts makes l the collection of that form which is stored as head and parts.
+func (l *loaded) loadParts(seed uint64, form byte, head []byte, next NextPart) (err error) {
+	l.kind = Kind(form)
+	switch l.kind {
+	case HashKind:
+		l.h = &l.shelf.hash
+		err = l.h.LoadParts(seed, head, next)
+	case ListKind:
+		l.l = &l.shelf.list
+		err = l.l.LoadParts(head, next)
+	case SetKind:
+		l.s = &l.shelf.set
+		err = l.s.LoadParts(seed, head, next)
+	case ZSetKind:
+		l.z = &l.shelf.zset
+		err = l.z.LoadParts(seed, head, next)
+	default:
+		err = fmt.Errorf("%w: parts of a value of form %#x", errHead, form)
+	}
+	if err == nil && l.len() == 0 {
+		err = fmt.Errorf("%w: an empty %v", errHead, l.kind)
+	}
+	return err
+}
+
+// A Stored is a record as a tier holds it. Tiers in memory, of tests and of the
+// simulation, keep these.
+type Stored struct {
+	Head, Body []byte
+	Parts      map[value.PartID][]byte
+}
+
+// Put is what is stored after r was put over s. It writes r's parts, all that are
+// left.
+func (s Stored) Put(r *Record) Stored {
+	now := Stored{Head: bytes.Clone(r.Head), Body: bytes.Clone(r.Body)}
+	switch {
+	case r.KeepBody:
+		now.Body, now.Parts = s.Body, s.Parts
+	case r.Parts != nil:
+		now.Parts = map[value.PartID][]byte{}
+		if !r.Parts.Whole {
+			now.Parts = maps.Clone(s.Parts)
+		}
+		for r.Parts.Next(1, func(id value.PartID, data []byte, gone bool) {
+			if delete(now.Parts, id); !gone {
+				now.Parts[id] = bytes.Clone(data)
+			}
+		}) {
+		}
+	}
+	return now
+}
+
+// Thaw is Thaw of what is stored, nil if nothing is.
+func (s Stored) Thaw(seed uint64) (*Warm, error) {
+	if s.Head == nil {
+		return nil, nil
+	}
+	ids := slices.Sorted(maps.Keys(s.Parts))
+	return Thaw(seed, bytes.Clone(s.Head), bytes.Clone(s.Body), func() (id value.PartID, data []byte, ok bool) {
+		if len(ids) == 0 {
+			return 0, nil, false
+		}
+		id, ids = ids[0], ids[1:]
+		return id, s.Parts[id], true
+	})
+}
