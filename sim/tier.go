@@ -42,7 +42,9 @@ func (t *tier) keys() []tierKey {
 	})
 }
 
-func (t *tier) get(k keyspace.ColdKey) keyspace.Stored { return t.records[tierKey{k.DB, string(k.Key)}] }
+func (t *tier) get(k keyspace.ColdKey) keyspace.Stored {
+	return t.records[tierKey{k.DB, string(k.Key)}]
+}
 
 // writing is a session of writing to the tier. There is one at a time.
 type writing struct {
