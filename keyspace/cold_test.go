@@ -630,8 +630,27 @@ func TestAFlushGoesToTheTierBeforeWhatFollowsIt(t *testing.T) {
 	if flushed := slices.Collect(g.Flushed()); !slices.Equal(flushed, []int{0}) || g.Len() != 0 {
 		t.Errorf("flushed are %v, and %d graves", flushed, g.Len())
 	}
+	// The session that flushes fails: the tier still has the key, and the next one
+	// flushes, too.
+	sweepOnly := func() {
+		for c := (Cursor{}); !c.Done(); {
+			ks.Sweep(&c, 1, 100, tier.put)
+		}
+	}
 	tier.begin(g)
-	sweep(1)
+	sweepOnly()
+	if ks.Offload(0, new.Hash, new.Key, new.Seq) != 0 {
+		t.Error("a key is let go while it isn't known whether it will be in the tier")
+	}
+	tier.abort()
+	ks.Rebury(g)
+	if ks.Offload(0, new.Hash, new.Key, new.Seq) != 0 {
+		t.Error("a key is let go that wasn't written behind the flush")
+	}
+	tier.begin(ks.TakeGraves())
+	sweepOnly()
+	tier.commit()
+	ks.TakeGraves()
 	if ks.Offload(0, new.Hash, new.Key, new.Seq) == 0 || len(tier.records) != 1 {
 		t.Errorf("the tier has %d records", len(tier.records))
 	}

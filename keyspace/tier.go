@@ -29,7 +29,9 @@ import (
 //
 // A big collection that is large, or was until now, has parts beside the body, and as
 // its body, with bodyParts, what package value calls their head. Of these only what
-// has changed is written again. See PartID and Save in package value.
+// has changed is written again. See PartID and Save in package value. Elements may be
+// newer than the record's seq; if they are, the key is, and the effects since then
+// come from the journal once more.
 //
 // Usually a record's seq is that of its body. A cold key, however, can move on
 // without its value: it is given a deadline, or effects become pending. Then
@@ -67,7 +69,7 @@ const (
 	held                        // exactly this, value in the body: it can be offloaded
 	inlined                     // exactly this, value in the head
 	apart                       // this, but the value and effects apart: it is to be swept again
-	joining                     // it was apart, and the present session has swept it, or the last
+	joining                     // this, if the session that swept it succeeds: the present one, or the last
 )
 
 // Record is a key for the tier.
@@ -80,17 +82,21 @@ type Record struct {
 	// KeepBody says that the body is the one that the tier has, and parts. Where a
 	// head can't be put alone, it is read there and put again.
 	KeepBody bool
-	// Parts is what the tier is to have beside the body. It is to be finished, or
-	// failed, in turns of the keyspace; that may be after the call. It is
-	// failed when the session fails, even if it was finished.
+	// Parts is what the tier is to have beside the body, behind which the head of
+	// Parts is put when all were given. It is to be finished, or failed, in turns of
+	// the keyspace; that may be after the call. It is failed when the session fails,
+	// even if it was finished.
 	Parts *value.Save
 }
 
 // tierState is what a keyspace remembers about its tier.
 type tierState struct {
 	graves Graves
-	// joined are the keys that were apart before this session, or the last,
-	// swept them.
+	// flushing are the logical databases that this session, or the last, empties
+	// first.
+	flushing [Databases]bool
+	// joined are keys that this session, or the last, has swept, and of which the
+	// tier holds something else, or soon nothing, if it fails.
 	joined []ColdKey
 	head   []byte
 	body   []byte
@@ -165,7 +171,6 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 		if r.Parts = ks.saveParts(db, e); r.Parts != nil {
 			t.body = append(t.body[:0], tierVersion|bodyParts)
 			t.body = binary.AppendUvarint(t.body, seq)
-			t.body = append(t.body, r.Parts.Head...)
 			r.Body = t.body
 		} else {
 			t.body = append(t.body[:0], tierVersion)
@@ -185,7 +190,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	if t.graves.flushed[db] {
 		state = behind // the next session flushes before it puts this again
 	}
-	if was := e.stored(); (was == apart || was == joining) && state == held {
+	if was := e.stored(); (was == apart || was == joining || t.flushing[db]) && state == held {
 		// Going by its seq, it would seem to be stored like this already.
 		t.joined = append(t.joined, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), seq})
 		state = joining
@@ -202,6 +207,9 @@ func (ks *Keyspace) saveParts(db int, e entry) *value.Save {
 	}
 	e = ks.sync(e)
 	o := &e.sp.objects.list[e.number()]
+	if _, _, small := o.small(); small {
+		return nil // a list that was empty for a moment is small again
+	}
 	least := int64(partsFrom)
 	if o.hasParts() {
 		least = partsUpTo
@@ -492,7 +500,7 @@ func (ks *Keyspace) Buried() int { return ks.tier.graves.n }
 // delete first. The graves may be read without the lock.
 func (ks *Keyspace) TakeGraves() Graves {
 	g := ks.tier.graves
-	ks.tier.graves = Graves{}
+	ks.tier.graves, ks.tier.flushing = Graves{}, g.flushed
 	ks.join(held)
 	return g
 }

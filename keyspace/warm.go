@@ -108,6 +108,7 @@ func (s Stored) Put(r *Record) Stored {
 			}
 		}) {
 		}
+		now.Body = append(now.Body, r.Parts.Head()...)
 	}
 	return now
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -493,5 +494,6 @@ func (s *writing) putParts(ctx context.Context, r *keyspace.Record) error {
 		}
 		runtime.Gosched()
 	}
+	r.Body = append(slices.Clip(r.Body), r.Parts.Head()...)
 	return nil
 }

@@ -125,10 +125,10 @@ func (c *cells) add(key, val []byte) *cell {
 }
 
 func (c *cells) addHashed(hash uint64, key, val []byte) *cell {
-	c.mark(hash)
 	e := newCell(key, val)
 	c.bytes += e.size()
 	c.table.Insert(hash, e)
+	c.mark(hash)
 	return e
 }
 
@@ -151,27 +151,18 @@ func (c *cells) put(key, val []byte) bool {
 
 func (c *cells) remove(key []byte) *cell {
 	hash := c.table.Hash(key)
-	if c.parts != nil {
-		if c.table.Find(hash, key) == nil {
-			return nil
-		}
-		c.mark(hash)
-	}
 	e := c.table.Remove(hash, key)
 	if e != nil {
 		c.bytes -= e.size()
+		c.mark(hash)
 	}
 	return e
 }
 
-// mark notes that something is about to change there, for the next Save, and for
-// the one under way, which wants it as it is.
+// mark notes for the next Save that something has changed there.
 func (c *cells) mark(hash uint64) {
-	if p := c.parts; p != nil {
-		if p.saving != nil {
-			p.saving.keep(hash)
-		}
-		p.mark(hash)
+	if c.parts != nil {
+		c.parts.mark(hash)
 	}
 }
 

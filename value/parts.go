@@ -32,7 +32,7 @@ import (
 // the parts, which can so be divided while marking stays a shift and an or.
 //
 // How dirty parts are written while the collection goes on changing is told at
-// Save.
+// Save, which is why each counts its elements by itself.
 type partMap struct {
 	parts  []storedPart // in order, together all hashes
 	dirty  []uint64     // a bit a granule
@@ -52,7 +52,8 @@ type PartID uint64
 
 type storedPart struct {
 	id     PartID
-	bytes  int  // when it was last stored, or of what it was joined from
+	elems  int  // when it was last stored
+	bytes  int  // likewise, or of what it was joined from
 	stored bool // false if there is nothing to store
 	dirty  bool // it is to be written; only while a Save is under way
 }
@@ -249,6 +250,7 @@ func (c *cells) loadParts(form byte, head []byte, next func() (id PartID, data [
 		if count == 0 {
 			r.fail("part %x is empty", id)
 		}
+		p.parts[len(p.parts)-1].elems = count
 		for i := 0; i < count && r.err == nil; i++ {
 			key := add(&r)
 			if r.err != nil {

@@ -27,8 +27,9 @@ type partStore struct {
 }
 
 // save saves a collection, with meanwhile called between any two parts, and
-// checks that what is stored is the collection as it was in the beginning. It
-// returns how many parts were written.
+// checks that what is stored is the collection as it was in the beginning, or can be
+// loaded at least, if it isn't a list and has changed. It returns how many parts were
+// written.
 func (s *partStore) save(t *testing.T, c inParts, meanwhile func()) (written, deleted int) {
 	t.Helper()
 	dump := c.AppendDump(nil)
@@ -65,10 +66,13 @@ func (s *partStore) save(t *testing.T, c inParts, meanwhile func()) (written, de
 			meanwhile()
 		}
 	}
-	s.head = save.Head
+	s.head = save.Head()
 	again, err := loadParts(kindOf(c), s.head, inOrder(s.parts))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kindOf(c) != "list" && meanwhile != nil {
+		return written, deleted
 	}
 	if !bytes.Equal(again.AppendDump(nil), dump) {
 		t.Fatal("what is stored is something else")
@@ -242,8 +246,8 @@ func changeList(rng *rand.Rand, l *List, remove bool, v []byte) {
 	}
 }
 
-// A collection that is saved now and then, while it changes, is stored as it was
-// when the save began, whatever became of the saves before.
+// A collection that is saved now and then, also while it changes, is what is
+// stored after a save during which nothing happens, whatever became of the saves before.
 func TestPartsAgreeWithTheCollection(t *testing.T) {
 	for _, kind := range partKinds {
 		t.Run(kind, func(t *testing.T) {
@@ -291,11 +295,11 @@ func TestPartsAgreeWithTheCollection(t *testing.T) {
 					}
 				}
 				quiet := rng.IntN(2) == 0
-				stored.save(t, live, func() {
-					if !quiet {
-						some(rng.IntN(8))
-					}
-				})
+				if quiet {
+					stored.save(t, live, nil)
+				} else {
+					stored.save(t, live, func() { some(rng.IntN(8)) })
+				}
 				if quiet {
 					checkPartMap(t, live, stored.parts)
 					if written, deleted := stored.save(t, live, nil); written+deleted > 0 {
@@ -504,7 +508,7 @@ func TestPartIDs(t *testing.T) {
 			new(partStore).save(t, l, nil)
 		}
 	}
-	if head := l.Save().Head; len(head) > 30 {
+	if head := l.Save().Head(); len(head) > 30 {
 		t.Errorf("%d bytes are the head of a list that grew at both ends", len(head))
 	}
 }
@@ -577,8 +581,8 @@ func FuzzLoadParts(f *testing.F) {
 		save := live.Save()
 		save.Next(1<<20, func(id PartID, data []byte, _ bool) {
 			part := bytes.Clone(data)
-			f.Add(uint8(i), save.Head, uint64(id), part, uint64(0), []byte(nil))
-			f.Add(uint8(i), save.Head, uint64(partOf(0, 1)), part[:len(part)/2], uint64(partOf(1<<63, 1)), part)
+			f.Add(uint8(i), save.Head(), uint64(id), part, uint64(0), []byte(nil))
+			f.Add(uint8(i), save.Head(), uint64(partOf(0, 1)), part[:len(part)/2], uint64(partOf(1<<63, 1)), part)
 		})
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, head []byte, id1 uint64, data1 []byte, id2 uint64, data2 []byte) {
@@ -700,7 +704,7 @@ func BenchmarkParts(b *testing.B) {
 		live.DropParts()
 		all, save := map[PartID][]byte{}, live.Save()
 		save.Next(1<<62, func(id PartID, data []byte, _ bool) { all[id] = bytes.Clone(data) })
-		head := save.Head
+		head := save.Head()
 		b.Run("Load/"+kind, func(b *testing.B) {
 			for b.Loop() {
 				if _, err := loadParts(kind, head, inOrder(all)); err != nil {

@@ -1,16 +1,14 @@
 package value
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 )
 
 // A Save is the writing of a big collection to a store: of the parts that have
-// changed since the last one began, as they are when this one begins. It gives
-// them a few at a time, while the collection goes on being used. An owner that
-// has a head and parts for each key stores it like this, in one batch that is
-// written as a whole or not at all:
+// changed since the last one began. It gives them a few at a time, while the
+// collection goes on being used. An owner that has a head and parts for each key
+// stores it like this, in one batch that is written as a whole or not at all:
 //
 //	s := h.Save()
 //	for s.Next(limit, func(id value.PartID, data []byte, gone bool) {
@@ -20,19 +18,21 @@ import (
 //	if s.Whole {
 //		delete all other parts of the key
 //	}
-//	put the key's head: s.Head
+//	put the key's head: s.Head()
 //
 // From when the Save begins its parts count as stored. If the batch fails, Fail
 // takes that back. There is one Save of a collection at a time. What becomes of the
 // collection meanwhile doesn't matter, and between two calls of Next it may even be
 // let go.
 //
-// That the parts are of one moment costs those who change the collection: who
-// changes a part that has not been given yet has it put aside first, some 64 KiB.
-// So nobody is held up by more than that, however large the collection is.
+// If the collection doesn't change from the beginning to the end, what is stored is
+// the collection. If it does, a hash, set or sorted set is stored with each element as
+// it was at some time in between. Whoever then carries out once more, in order, all
+// that was done since the Save began has the collection at the end: what is done
+// to an element is absolute, whatever the element was. Elements of a list are known by
+// where they are, so a list is stored as it was in the beginning: who changes a block
+// that hasn't been given yet has it put aside first, some 64 KiB.
 type Save struct {
-	// Head is what is stored beside the parts.
-	Head []byte
 	// Whole says that all parts come. Whatever else is stored under the key's name
 	// means nothing.
 	Whole bool
@@ -45,6 +45,8 @@ type saver interface {
 	// that are to be deleted among them, and reports whether there are more. fn must
 	// not change the collection, nor keep data. Every Save is finished, or failed.
 	Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool)
+	// Head is what is stored beside the parts, once all were given.
+	Head() []byte
 	// Fail says that what was given has not been stored.
 	Fail()
 }
@@ -81,69 +83,48 @@ type cellSave struct {
 	c      *cells
 	p      *partMap
 	kind   partial
-	due    []duePart // in order
-	next   int       // the first that was not given
+	rest   []storedPart // that were not looked at yet
+	done   []storedPart // what became of the others
 	gone   stale
 	buf    []byte
 	forget bool // the parts are no more the collection's, once this is done
 }
 
-// duePart is a part to be written, and what became of it: itself, or those that
-// it was divided into.
-type duePart struct {
-	storedPart
-	written bool
-	became  []writtenPart
-}
-
-type writtenPart struct {
-	storedPart
-	data []byte // put aside until it is given
-}
-
 func (c *cells) save(kind partial) *Save {
-	s := &cellSave{c: c, kind: kind}
+	if c.parts != nil && c.parts.saving != nil { // nobody goes on with it
+		c.parts.saving.Fail()
+	}
 	whole := c.parts == nil
 	if whole {
 		c.parts = newPartMap(c.startDepth())
 		c.parts.setGranules(c.table.Len())
 		c.parts.markAll(partOf(0, 0))
-	} else if c.parts.saving != nil { // nobody goes on with it
-		c.parts.saving.Fail()
-		return c.save(kind)
 	}
 	p := c.parts
-	s.p, s.gone = p, p.join()
-	for _, part := range p.parts {
-		if part.dirty {
-			s.due = append(s.due, duePart{storedPart: part})
-		}
-	}
+	s := &cellSave{c: c, p: p, kind: kind, gone: p.join()}
+	s.rest, s.done = p.parts, make([]storedPart, 0, len(p.parts))
 	p.saving = s
 	p.setGranules(c.table.Len())
-	return &Save{Head: appendHead(nil, kind.form, c.table.Len()), Whole: whole, saver: s}
+	return &Save{Whole: whole, saver: s}
 }
 
 func (s *cellSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool) {
-	for given := 0; s.next < len(s.due) && given < limit; s.next++ {
-		d := &s.due[s.next]
-		give := func(id PartID, data []byte) {
+	for given := 0; len(s.rest) > 0 && given < limit; s.rest = s.rest[1:] {
+		part := s.rest[0]
+		if !part.dirty {
+			s.done = append(s.done, part)
+			continue
+		}
+		s.write(part, part.id, func(id PartID, data []byte) {
 			s.gone.before(id, fn)
 			fn(id, data, false)
 			given += len(data)
-		}
-		if !d.written {
-			s.write(d, give)
-			continue
-		}
-		for i := range d.became {
-			if b := &d.became[i]; b.stored {
-				give(b.id, b.data)
-				b.data = nil
-			}
+		})
+		if cap(s.buf) > 4*partBytes {
+			s.buf = nil
 		}
 	}
-	if s.next < len(s.due) {
+	if len(s.rest) > 0 {
 		return true
 	}
 	s.gone.rest(fn)
@@ -151,77 +132,43 @@ func (s *cellSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (
 	return false
 }
 
-// keep puts the part of a hash aside, which is about to change, unless it has been
-// given or isn't dirty.
-func (s *cellSave) keep(hash uint64) {
-	rest := s.due[s.next:]
-	i, _ := slices.BinarySearchFunc(rest, hash, func(d duePart, hash uint64) int {
-		if d.id.last() < hash {
-			return -1
-		}
-		return 1
-	})
-	if i == len(rest) || rest[i].id.first() > hash || rest[i].written {
-		return
-	}
-	d := &rest[i]
-	aside := map[PartID][]byte{}
-	s.write(d, func(id PartID, data []byte) { aside[id] = bytes.Clone(data) })
-	for i := range d.became {
-		d.became[i].data = aside[d.became[i].id]
-	}
-}
-
 // write gives a part, or those that it is divided into.
-func (s *cellSave) write(d *duePart, give func(id PartID, data []byte)) {
-	d.written = true
-	s.writePart(d, d.id, give)
-	if cap(s.buf) > 4*partBytes {
-		s.buf = nil
-	}
-}
-
-func (s *cellSave) writePart(d *duePart, id PartID, give func(id PartID, data []byte)) {
+func (s *cellSave) write(was storedPart, id PartID, give func(id PartID, data []byte)) {
 	data, elems, large := s.c.appendPart(s.buf[:0], id, s.kind, true)
 	s.buf = data
-	if (large || elems == 0) && d.stored && id == d.id {
+	if (large || elems == 0) && was.stored && id == was.id {
 		s.gone.add(id)
 	}
 	switch {
 	case large:
 		left, right := id.halves()
-		s.writePart(d, left, give)
-		s.writePart(d, right, give)
+		s.write(was, left, give)
+		s.write(was, right, give)
 	case elems == 0:
-		d.became = append(d.became, writtenPart{storedPart: storedPart{id: id}})
+		s.done = append(s.done, storedPart{id: id})
 	default:
-		d.became = append(d.became, writtenPart{storedPart: storedPart{id: id, bytes: len(data), stored: true}})
+		s.done = append(s.done, storedPart{id: id, elems: elems, bytes: len(data), stored: true})
 		give(id, data)
 	}
 }
 
-// finish puts in the place of the parts that were due what became of them.
+// finish makes what became of the parts the collection's.
 func (s *cellSave) finish() {
 	if s.p.saving != s {
 		return
 	}
-	parts := make([]storedPart, 0, len(s.p.parts)+len(s.due)/8)
-	due := s.due
-	for _, part := range s.p.parts {
-		if !part.dirty {
-			parts = append(parts, part)
-			continue
-		}
-		for _, b := range due[0].became {
-			parts = append(parts, b.storedPart)
-		}
-		due = due[1:]
-	}
-	s.p.parts, s.p.saving = parts, nil
-	s.due, s.buf = nil, nil
+	s.p.parts, s.p.saving = s.done, nil
 	if s.forget && s.c.parts == s.p {
 		s.c.parts = nil
 	}
+}
+
+func (s *cellSave) Head() []byte {
+	elems := 0
+	for _, part := range s.done {
+		elems += part.elems
+	}
+	return appendHead(nil, s.kind.form, elems)
 }
 
 func (s *cellSave) Fail() {
@@ -245,6 +192,7 @@ func (c *cells) dropParts() {
 // listSave is the Save of a list.
 type listSave struct {
 	l      *bigList
+	head   []byte
 	due    []dueBlock // in the order of their numbers
 	next   int        // the first that was not given
 	gone   stale
@@ -265,9 +213,8 @@ func (l *bigList) save() *Save {
 	if l.saving != nil { // nobody goes on with it
 		l.saving.Fail()
 	}
-	s := &listSave{l: l}
+	s := &listSave{l: l, head: l.head(nil)}
 	whole := !l.parts
-	head := l.head(nil)
 	for i := range l.blocks {
 		if b := &l.blocks[i]; b.dirty || whole {
 			b.dirty, b.due = false, true
@@ -280,7 +227,7 @@ func (l *bigList) save() *Save {
 		s.gone = slices.Compact(l.gone)
 	}
 	l.gone, l.parts, l.saving = nil, true, s
-	return &Save{Head: head, Whole: whole, saver: s}
+	return &Save{Whole: whole, saver: s}
 }
 
 func (s *listSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool) {
@@ -333,6 +280,8 @@ func (s *listSave) keep(b *block) {
 	i, _ := slices.BinarySearchFunc(s.due, b.part, func(d dueBlock, id PartID) int { return cmp.Compare(d.id, id) })
 	s.due[i].aside, s.due[i].data = true, b.appendPart(nil)
 }
+
+func (s *listSave) Head() []byte { return s.head }
 
 func (s *listSave) Fail() {
 	s.l.parts = false

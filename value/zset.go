@@ -352,12 +352,12 @@ func (b *bigZSet) set(member []byte, score float64) (added, changed bool) {
 		if old == score {
 			return false, false
 		}
-		b.index.mark(hash)
 		if !b.tree.rescore(old, member, score) {
 			b.tree.remove(old, member)
 			b.tree.insert(zitem{score: score, cell: c})
 		}
 		putScore(c.value(), score)
+		b.index.mark(hash)
 		return false, true
 	}
 	var room [scoreSize]byte
