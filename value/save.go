@@ -41,8 +41,8 @@ type Save struct {
 }
 
 type saver interface {
-	// Next gives parts of about limit bytes in the order of their numbers, and those
-	// that are to be deleted among them, and reports whether there are more. fn must
+	// Next gives parts in the order of their numbers, and those that are to be deleted
+	// among them, and reports whether there are more. Beyond limit bytes it looks at one part at most. fn must
 	// not change the collection, nor keep data. Every Save is finished, or failed.
 	Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool)
 	// Head is what is stored beside the parts, once all were given.
@@ -84,6 +84,7 @@ type cellSave struct {
 	p      *partMap
 	kind   partial
 	rest   []storedPart // that were not looked at yet
+	halves []storedPart // of the one that was looked at last, which is too large; the next one last
 	done   []storedPart // what became of the others
 	gone   stale
 	buf    []byte
@@ -109,47 +110,51 @@ func (c *cells) save(kind partial) *Save {
 }
 
 func (s *cellSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (more bool) {
-	for given := 0; len(s.rest) > 0 && given < limit; s.rest = s.rest[1:] {
-		part := s.rest[0]
+	for looked := 0; looked < limit; {
+		part, ok := s.take()
+		if !ok {
+			s.gone.rest(fn)
+			s.finish()
+			return false
+		}
 		if !part.dirty {
 			s.done = append(s.done, part)
 			continue
 		}
-		s.write(part, part.id, func(id PartID, data []byte) {
-			s.gone.before(id, fn)
-			fn(id, data, false)
-			given += len(data)
-		})
-		if cap(s.buf) > 4*partBytes {
+		data, elems, large := s.c.appendPart(s.buf[:0], part.id, s.kind, true)
+		if s.buf = data; cap(data) > 4*partBytes {
 			s.buf = nil
 		}
+		looked += len(data)
+		if (large || elems == 0) && part.stored {
+			s.gone.add(part.id)
+		}
+		switch {
+		case large:
+			left, right := part.id.halves()
+			s.halves = append(s.halves, storedPart{id: right, dirty: true}, storedPart{id: left, dirty: true})
+		case elems == 0:
+			s.done = append(s.done, storedPart{id: part.id})
+		default:
+			s.done = append(s.done, storedPart{id: part.id, elems: elems, bytes: len(data), stored: true})
+			s.gone.before(part.id, fn)
+			fn(part.id, data, false)
+		}
 	}
-	if len(s.rest) > 0 {
-		return true
-	}
-	s.gone.rest(fn)
-	s.finish()
-	return false
+	return true
 }
 
-// write gives a part, or those that it is divided into.
-func (s *cellSave) write(was storedPart, id PartID, give func(id PartID, data []byte)) {
-	data, elems, large := s.c.appendPart(s.buf[:0], id, s.kind, true)
-	s.buf = data
-	if (large || elems == 0) && was.stored && id == was.id {
-		s.gone.add(id)
+// take takes the next part.
+func (s *cellSave) take() (part storedPart, ok bool) {
+	if n := len(s.halves); n > 0 {
+		part, s.halves = s.halves[n-1], s.halves[:n-1]
+		return part, true
 	}
-	switch {
-	case large:
-		left, right := id.halves()
-		s.write(was, left, give)
-		s.write(was, right, give)
-	case elems == 0:
-		s.done = append(s.done, storedPart{id: id})
-	default:
-		s.done = append(s.done, storedPart{id: id, elems: elems, bytes: len(data), stored: true})
-		give(id, data)
+	if len(s.rest) == 0 {
+		return part, false
 	}
+	part, s.rest = s.rest[0], s.rest[1:]
+	return part, true
 }
 
 // finish makes what became of the parts the collection's.
