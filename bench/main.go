@@ -20,6 +20,7 @@
 //	recovery.go    starting after kill -9
 //	eviction.go    what LRU keeps of the same trace
 //	neighbours.go  a light client beside a database that does its worst
+//	large.go       what a collection of a million elements holds up
 //
 // And one is no measurement, but a node under everything at once, for minutes:
 //
@@ -73,6 +74,7 @@ var sections = []section{
 	{"recovery", redis, (*bench).recovery},
 	{"eviction", redis, (*bench).eviction},
 	{"neighbours", redis, (*bench).neighbours},
+	{"large", nil, (*bench).large},
 }
 
 // bench is one run of the command.

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// The section large has a light client use a database in which somebody grows
+// one collection of a million elements, changes it everywhere and deletes it, while
+// it is written to the tier again and again. The light client shows what that
+// holds up.
+
+const (
+	largeTogether = 100  // elements in a command that fills
+	largeRate     = 1000 // commands a second of the light client
+	largeJournal  = 16 << 20
+)
+
+// largeKind is a kind of collection, and its commands.
+type largeKind struct {
+	name string
+	add  string                  // adds elements
+	word func(n int) []string    // that this command has for an element
+	any  func(n, i int) []string // changes an element; i is how many were before
+}
+
+var largeKinds = []largeKind{
+	{"hash", "HSET", func(n int) []string { return []string{largeElement(n), "value of " + largeElement(n)} },
+		func(n, i int) []string {
+			return []string{"HSET", "large", largeElement(n), "changed " + strconv.Itoa(i)}
+		}},
+	{"sorted set", "ZADD", func(n int) []string { return []string{strconv.Itoa(n), largeElement(n)} },
+		func(n, i int) []string { return []string{"ZADD", "large", strconv.Itoa(i), largeElement(n)} }},
+	{"list", "RPUSH", func(n int) []string { return []string{largeElement(n)} },
+		func(n, i int) []string {
+			return []string{"LSET", "large", strconv.Itoa(n), "changed " + strconv.Itoa(i)}
+		}},
+}
+
+func largeElement(n int) string { return fmt.Sprintf("element:%08d", n) }
+
+// fill is the i-th command that adds elements.
+func (k *largeKind) fill(i int) []string {
+	args := []string{k.add, "large"}
+	for n := range largeTogether {
+		args = append(args, k.word(i*largeTogether+n)...)
+	}
+	return args
+}
+
+func (b *bench) large() (string, error) {
+	n := pick(b, 1_000_000, 100_000)
+	t := &table{head: []string{"collection of " + strconv.Itoa(n), "filled in s", "p99 ms quiet", "while it is filled", "while it is changed", "DEL ms", "max ms quiet", "filled", "changed", "behind DEL"}}
+	for _, kind := range largeKinds {
+		ports, err := freePorts(2)
+		if err != nil {
+			return "", err
+		}
+		node, err := b.startNode(filepath.Join(b.dir, "large"), ports[0], local(ports[1]), "--checkpoint-bytes", strconv.Itoa(largeJournal))
+		if err != nil {
+			return "", err
+		}
+		row, err := b.largeCase(node.door(), kind, n)
+		b.end(node)
+		if err != nil {
+			return "", fmt.Errorf("a large %s: %w", kind.name, err)
+		}
+		t.add(row...)
+	}
+	return t.String() + fmt.Sprintf("\n\nOne node. A light client sends %d SETs a second on a connection of its own to the same database. Somebody else adds %d elements to one key, %d in each command and one command at a time, then changes %d of them at random, then deletes the key. "+
+		"The database is written to the tier whenever %d MiB of journal have come together, so all the time.", largeRate, n, largeTogether, n/10, largeJournal>>20), nil
+}
+
+// largeCase measures one kind.
+func (b *bench) largeCase(to door, kind largeKind, n int) (row []string, err error) {
+	c, err := to.open(b.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	one := func(args []string) error {
+		_, err := c.do(args...)
+		return err
+	}
+	// beside runs what while the light client runs, and returns what that saw.
+	beside := func(seed uint64, what func() error) (tail, error) {
+		var ended atomic.Bool
+		failed := make(chan error, 1)
+		go func() {
+			failed <- what()
+			ended.Store(true)
+		}()
+		var times []time.Duration
+		for first := true; first || !ended.Load(); first = false {
+			light := traffic{door: to, conns: 1, together: 1, rate: largeRate, lasts: 500 * time.Millisecond, command: halfWrites(1000, shortValue), seed: seed}
+			found, err := light.run(b.ctx)
+			if err != nil {
+				return tail{}, err
+			}
+			times = append(times, found.all()...)
+		}
+		return tailOf(times), <-failed
+	}
+	quiet, err := beside(1, func() error { time.Sleep(pick(b, 2*time.Second, 200*time.Millisecond)); return b.ctx.Err() })
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	var took time.Duration
+	filled, err := beside(2, func() error {
+		defer func() { took = time.Since(began) }()
+		for i := range n / largeTogether {
+			if err := one(kind.fill(i)); err != nil {
+				return err
+			}
+		}
+		return b.ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	changed, err := beside(3, func() error {
+		r := rand.New(rand.NewPCG(1, 1))
+		for i := range n / 10 {
+			if err := one(kind.any(r.IntN(n), i)); err != nil {
+				return err
+			}
+		}
+		return b.ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	var del time.Duration
+	gone, err := beside(4, func() error {
+		began := time.Now()
+		err := one([]string{"DEL", "large"})
+		del = time.Since(began)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.say("large: %s: max %v quiet, %v while it is filled, %v while it is changed", kind.name, quiet.max, filled.max, changed.max)
+	return []string{kind.name, fmt.Sprintf("%.1f", took.Seconds()), ms(quiet.p99), ms(filled.p99), ms(changed.p99), ms(del),
+		ms(quiet.max), ms(filled.max), ms(changed.max), ms(gone.max)}, nil
+}
