@@ -478,6 +478,10 @@ func (c *Conn) data(r *runner, in []byte, shared bool) outcome {
 	}
 	c.need = 0
 	l, o := r.loop, c.owner
+	if l.hearing != c {
+		l.hearing = c
+		l.heard++
+	}
 	if o == l.common {
 		used := c.handler.Data(c, in)
 		c.used(in, used, shared)

@@ -69,7 +69,7 @@ type Handler interface {
 type Options struct {
 	// BeforeFlush, if set, is called once in each batch that did anything, after
 	// all its work and before any of its replies is written. Replies that it
-	// appends itself are written too.
+	// appends itself are written too. What may take long in it goes through Wait.
 	BeforeFlush func(l *Loop)
 
 	// Scratch, if set, makes what Conn.Scratch returns: memory for the calls of
@@ -124,6 +124,8 @@ type Loop struct {
 	dirty    []*Conn      // have replies to write at the end of the batch
 	leaving  []*Conn      // to be closed or moved at the end of the batch
 	served   int          // connections, in this batch
+	heard    int          // connections that had input, in this batch
+	hearing  *Conn        // the last of them
 	units    int          // of work since the clock was read
 	looked   time.Time    // when the sockets were last looked at
 	calls    int          // the same
@@ -179,6 +181,7 @@ type runner struct {
 	scratch any       // of Options.Scratch
 	calls   uint64    // odd; see watched
 	began   time.Time // the turn
+	lost    bool      // the loop was taken from it in Loop.Wait
 }
 
 func (l *Loop) newRunner() *runner {
@@ -263,7 +266,7 @@ func (l *Loop) end(r *runner) {
 		l.readMail()
 		l.newBatch()
 		l.takeTurns(r)
-		l.flush()
+		l.flush(r)
 		l.conns.each(func(c *Conn) {
 			if c.owner.state != away {
 				c.fail(ErrClosed)
@@ -328,7 +331,9 @@ func (l *Loop) once(r *runner) (mine bool, err error) {
 	if l.turns.len() > 0 && !l.takeTurns(r) {
 		return false, nil
 	}
-	l.flush()
+	if !l.flush(r) {
+		return false, nil
+	}
 	if len(l.leaving) > 0 {
 		l.leave()
 	}
@@ -339,6 +344,7 @@ func (l *Loop) once(r *runner) (mine bool, err error) {
 func (l *Loop) newBatch() {
 	l.batch++
 	l.served, l.units, l.calls = 0, 0, 0
+	l.heard, l.hearing = 0, nil
 	for i, o := range l.held {
 		for _, c := range o.later {
 			o.queue.push(item{conn: c})
@@ -607,6 +613,9 @@ func (l *Loop) Now() time.Time { return l.now }
 // NowMS is Now in milliseconds since 1970.
 func (l *Loop) NowMS() int64 { return l.now.UnixMilli() }
 
+// Heard is how many connections have had input in this batch.
+func (l *Loop) Heard() int { return l.heard }
+
 // Len is how many connections are on the loop. Any goroutine may ask.
 func (l *Loop) Len() int { return int(l.count.Load()) }
 
@@ -687,10 +696,14 @@ func (l *Loop) ready(c *Conn, what readiness) {
 	}
 }
 
-// flush ends the work of a batch: it makes it safe, and then lets it be seen.
-func (l *Loop) flush() {
+// flush ends the work of a batch: it makes it safe, and then lets it be seen. It
+// returns false when the loop was taken over while BeforeFlush waited; the next
+// runner's batch then ends for both.
+func (l *Loop) flush(r *runner) (mine bool) {
 	if l.options.BeforeFlush != nil {
-		l.options.BeforeFlush(l)
+		if l.options.BeforeFlush(l); r.lost {
+			return false
+		}
 	}
 	for i, c := range l.dirty {
 		l.dirty[i] = nil
@@ -707,6 +720,7 @@ func (l *Loop) flush() {
 	}
 	l.dirty = l.dirty[:0]
 	l.write()
+	return true
 }
 
 // mayWrite notes a connection that has something to be written.

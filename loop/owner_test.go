@@ -279,6 +279,52 @@ func TestReplyOfAStuckCallWaitsForBeforeFlush(t *testing.T) {
 	})
 }
 
+// While BeforeFlush waits too long, the others are served, and what it waited for
+// is brought to it again before it leaves.
+func TestLoopIsTakenOverWhileItWaits(t *testing.T) {
+	waiting, release, lost := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	unsafe, safe := false, false // for the loop
+	l := startLoop(t, Options{BeforeFlush: func(l *Loop) {
+		switch {
+		case !unsafe:
+		case waiting == nil:
+			safe = true
+		default:
+			entered := waiting
+			waiting = nil
+			if l.Wait(func() { close(entered); <-release }) {
+				t.Error("not taken over")
+			}
+			close(lost)
+		}
+	}})
+	entered := waiting
+	owner := l.NewOwner(nil)
+	slow := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(owner) }, data: lines(func(c *Conn, line []byte) {
+		unsafe = true
+		c.Out = append(c.Out, line...)
+	})})
+	near := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) }, data: echo.data})
+	ask(t, near, "before")
+	send(t, slow, "write\n")
+	<-entered
+	ask(t, near, "meanwhile")
+	expect(t, slow, "write\n")
+	do(t, l, func() {
+		if !safe || !owner.Here() {
+			t.Errorf("it has left, safe: %v, its owner here: %v", safe, owner.Here())
+		}
+		unsafe = false
+	})
+	close(release)
+	<-lost
+	ask(t, near, "after")
+	ask(t, slow, "after")
+	if n := guard.away.Load(); n != 0 {
+		t.Errorf("%d are away", n)
+	}
+}
+
 // Owner whose lock somebody holds is passed over.
 func TestOwnerThatIsNotReady(t *testing.T) {
 	l := startLoop(t, Options{})

@@ -28,8 +28,8 @@ import (
 // nothing when they couldn't exit. The memory that a call uses, the buffer with its input above all,
 // is the runner's and stays with it.
 //
-// What can't be taken over: Options.BeforeFlush (the write of a journal),
-// functions given to Loop.Post and Loop.After, and calls for connections that have no
+// What can't be taken over: Options.BeforeFlush (the write of a journal) but for
+// what it does in Loop.Wait (its sync), functions given to Loop.Post and Loop.After, and calls for connections that have no
 // owner. They serve all alike and must not take long.
 //
 // The stuck call goes on computing, so it takes a processor from whoever
@@ -42,7 +42,7 @@ var guard = watchdog{roused: make(chan struct{}, 1)}
 type watched struct {
 	call  atomic.Uint64 // odd while in a call; each has a number of its own
 	last  uint64        // the number of the last call; for the runner
-	owner *Owner        // whose call it is
+	owner *Owner        // whose call it is; nil: it is Loop.Wait's
 
 	shared atomic.Uint32 // the look at which another owner was served than before
 
@@ -57,21 +57,44 @@ func (l *Loop) enter(r *runner, o *Owner) (call uint64) {
 	if l.ending {
 		return 0
 	}
-	w := &l.watched
-	w.last += 2
-	w.owner = o
-	call = w.last + 1
-	w.call.Store(call) // and w isn't ours any more
-	if guard.asleep.Load() {
-		guard.rouse()
-	}
-	return call
+	return l.watched.begin(o)
 }
 
 // exit ends a call. It returns false when the loop has been taken from the
 // runner meanwhile.
 func (l *Loop) exit(call uint64) bool {
 	return call == 0 || l.watched.call.CompareAndSwap(call, call+1)
+}
+
+// Wait calls fn, which may wait for a disk and touches nothing of the loop's. It
+// is for BeforeFlush. When fn takes long the loop is taken over, as from a call, and goes on
+// without the batch's replies: BeforeFlush is called anew before any of them leaves. Then
+// Wait returns false, in its time, and so must BeforeFlush, without touching what is the
+// loop's.
+func (l *Loop) Wait(fn func()) (mine bool) {
+	if l.ending {
+		fn()
+		return true
+	}
+	r := l.runner
+	call := l.watched.begin(nil)
+	fn()
+	if r.lost = !l.exit(call); r.lost {
+		guard.away.Add(-1)
+	}
+	return !r.lost
+}
+
+// begin notes that a call begins; w isn't the runner's any more.
+func (w *watched) begin(o *Owner) (call uint64) {
+	w.last += 2
+	w.owner = o
+	call = w.last + 1
+	w.call.Store(call)
+	if guard.asleep.Load() {
+		guard.rouse()
+	}
+	return call
 }
 
 const (
@@ -229,9 +252,11 @@ func (w *watchdog) takeOverLocked(l *Loop, call uint64) {
 	}
 	// The loop is nobody's now but ours.
 	w.allowLocked(1 + int(w.away.Add(1)))
-	l.watched.owner.state = away
-	l.watched.owner.slow = suspicion
-	l.missing++
+	if o := l.watched.owner; o != nil {
+		o.state = away
+		o.slow = suspicion
+		l.missing++
+	}
 	l.start(l.newRunner())
 }
 
