@@ -324,6 +324,54 @@ func TestOneSyncCoversManyWriters(t *testing.T) {
 	}
 }
 
+// A disk hangs in the middle of a sync. If somebody else than writers was there lately, it goes
+// on in the background, else the loop itself waits for it. Either way whoever comes is served, and the
+// writer's reply leaves when the disk is back.
+func TestSyncThatHangsKeepsOnlyItsWriterWaiting(t *testing.T) {
+	var hang atomic.Bool
+	hangs, back := make(chan struct{}, 1), make(chan struct{})
+	n := startOn(t, vfs.Hooked(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && strings.Contains(name, "journal-0") && hang.CompareAndSwap(true, false) {
+			hangs <- struct{}{}
+			<-back
+		}
+		return nil
+	}), catalog.SyncAlways)
+	s := n.shards[0]
+	writer, reader := dialNode(t, n.Addr()), dialNode(t, n.Addr())
+	for i := range 4 {
+		s.do(func() { s.crowded = 0 })
+		alone := i%2 == 0
+		if !alone {
+			reader.want(fmt.Sprintf("%q", strconv.Itoa(i-1)), "GET", "k")
+			s.do(func() {
+				if s.crowded == 0 {
+					t.Error("a reader isn't noticed")
+				}
+				s.crowded += time.Hour.Milliseconds()
+			})
+		}
+		hang.Store(true)
+		writer.send("SET", "k", strconv.Itoa(i))
+		<-hangs
+		reader.want(fmt.Sprintf("%q", strconv.Itoa(i)), "GET", "k")
+		s.do(func() {
+			if s.waiting != alone {
+				t.Errorf("only writers there: %v, the loop waits: %v", alone, s.waiting)
+			}
+		})
+		writer.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := writer.conn.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the writer hears %d bytes, %v, before its write is on disk", n, err)
+		}
+		writer.conn.SetReadDeadline(time.Time{})
+		back <- struct{}{}
+		if got := writer.receive(); got != "OK" {
+			t.Fatalf("the writer hears %s", got)
+		}
+	}
+}
+
 // While the disk is full writes are refused and reads go on, on the same
 // connection; then there is room, and nothing that was answered is missing.
 func TestDiskFullRefusesWritesUntilThereIsRoom(t *testing.T) {

@@ -38,7 +38,9 @@ type shard struct {
 	kick bool           // or now
 
 	synced  atomic.Uint64 // what OnSync said last
-	telling atomic.Bool   // the loop will look at it
+	telling atomic.Bool   // the loop will look at it, or whoever is in syncHere
+	waiting bool          // somebody is in syncHere
+	crowded int64         // when somebody else than those who wait for a sync was last served
 
 	recovering sync.Mutex
 	recovered  map[catalog.ID]*recovered // until the node knows what lives here; under recovering while journals are replayed
@@ -102,12 +104,16 @@ func (s *shard) tick() {
 // beforeFlush makes what a batch wrote safe before anybody hears of it: one
 // write of the journal for all databases, then the entries to the replicas,
 // then the replies. Where a database's durability is "always", these two wait
-// for a sync, which goes on in the background; see session/durable.go.
+// for a sync, which goes on in the background unless all wait for it; see session/durable.go.
 func (s *shard) beforeFlush(*loop.Loop) {
 	if len(s.dirty)+len(s.unsafe) == 0 {
 		return
 	}
 	err := s.journal.Commit()
+	here := err == nil && s.onlyWaiters()
+	if here && !s.syncHere() {
+		return
+	}
 	var written journal.Offset
 	if err != nil {
 		written = s.journal.Written()
@@ -147,6 +153,10 @@ func (s *shard) beforeFlush(*loop.Loop) {
 			}
 		}
 	}
+	if here && len(s.syncing) > 0 {
+		s.kick = false
+		s.tellSynced()
+	}
 	if s.want > 0 {
 		s.journal.Want(s.want)
 		s.want = 0
@@ -155,6 +165,57 @@ func (s *shard) beforeFlush(*loop.Loop) {
 		s.journal.KickSync()
 		s.kick = false
 	}
+}
+
+// crowdedFor is for how many milliseconds a loop leaves syncs to the background
+// after it has served somebody who doesn't wait for them, or was taken over during one.
+const crowdedFor = 100
+
+// onlyWaiters reports whether the batch made something that must be on disk, and
+// whoever the loop has served lately waits for that. Then nobody loses anything if the loop waits
+// too: nothing wakes it in between, and nothing has to be held and let go. What comes meanwhile, it
+// finds together when it is back.
+func (s *shard) onlyWaiters() bool {
+	waiters := 0
+	for _, t := range s.dirty {
+		n, ok := 0, false
+		if t.Here() {
+			n, ok = t.Waiters()
+		}
+		if !ok {
+			s.crowded = s.loop.NowMS()
+			return false
+		}
+		waiters += n
+	}
+	if s.loop.Heard() > waiters {
+		s.crowded = s.loop.NowMS()
+		return false
+	}
+	return waiters > 0 && !s.waiting && s.loop.NowMS()-s.crowded > crowdedFor
+}
+
+// syncHere syncs what has been committed, on the loop. If that fails, the batch is
+// as one whose sync has failed in the background. If it takes long, the loop is taken over, syncHere returns
+// false, and the batch waits in the background.
+func (s *shard) syncHere() (mine bool) {
+	s.waiting = true
+	s.telling.Store(true)
+	mine = s.loop.Wait(func() { _ = s.journal.Sync() }) // onSyncFailed has the error
+	s.telling.Store(false)
+	if !mine {
+		s.loop.Post(func() {
+			s.waiting, s.crowded = false, s.loop.NowMS()
+			s.tellSynced()
+		})
+		return false
+	}
+	s.waiting = false
+	synced := journal.Offset(s.synced.Load())
+	for _, t := range s.dirty {
+		t.OnDisk(synced)
+	}
+	return true
 }
 
 // await has what a tenant has committed synced when its durability says so, and

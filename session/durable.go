@@ -19,7 +19,9 @@ import (
 // of the connections that wrote in a batch are corked, and all that goes to other
 // nodes, entries, replies and messages alike, queues here in its order. The loop
 // goes on; when the journal's sync has covered them, Synced lets them go. One
-// sync covers all that was written up to its begin, of all databases.
+// sync covers all that was written up to its begin, of all databases. Where nobody is
+// kept from anything by it, the loop waits for the sync itself, and OnDisk says so before Flush:
+// then nothing is held.
 //
 //	Take, Served       BeforeFlush: Commit, Flush            Synced
 //	wrote ------------> corked, sent to t.held --------------> on their way
@@ -75,7 +77,7 @@ func (t *Tenant) Unsynced() journal.Offset {
 // Of what is queued for its client, from keep on nothing may leave before that is
 // safe.
 func (t *Tenant) wrote(s *Session, keep int) {
-	if !s.corked {
+	if !s.corked && !s.wrote {
 		s.keep = keep
 	}
 	if !s.wrote {
@@ -127,6 +129,26 @@ func (o outbox) Send(node string, lane link.Lane, f link.Frame) bool {
 // dropHeld forgets what was for a node that can't be reached any more.
 func (t *Tenant) dropHeld(node string) {
 	t.durable.held = slices.DeleteFunc(t.durable.held, func(h heldFrame) bool { return h.node == node })
+}
+
+// Waiters is how many connections have written in this batch and wait for a sync.
+// It is not ok if something was written that nobody waits for so. Waiters and OnDisk are for the loop,
+// before Flush.
+func (t *Tenant) Waiters() (n int, ok bool) {
+	d := &t.durable
+	if t.Unsynced() == 0 {
+		return 0, true
+	}
+	return len(d.writers), d.policy == catalog.SyncAlways && t.feed != nil
+}
+
+// OnDisk says that the journal is on disk up to an offset, so that what a batch
+// has made can leave with Flush. Where something waits for an earlier sync it changes nothing, and Synced
+// must say so.
+func (t *Tenant) OnDisk(off journal.Offset) {
+	if d := &t.durable; len(d.corked)+len(d.held)+len(d.waits) == 0 && t.feed != nil {
+		d.synced = max(d.synced, off)
+	}
 }
 
 // Synced says that the journal is on disk up to an offset.
