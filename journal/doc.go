@@ -77,7 +77,9 @@
 //
 // Segment files are preallocated and used again, because a sync of blocks that
 // the file already has costs half of one that must also write the file's
-// metadata. So a file is full of frames of its former lives. None of them is
+// metadata. A journal that is synced often (see pays) also fills with zeros the
+// files that were never used, and leaves one that isn't filled early for one that is. So a file
+// is full of zeros or frames of its former lives. None of them is
 // valid in this life: the check sum of a frame's head is seeded with the serial.
 // Nor does a journal ever write behind bytes that a crash has left: each open
 // begins a new segment, and that says where the one before it ended.

@@ -66,6 +66,8 @@ type segment struct {
 	file    vfs.File // of the segment being written, and of those not yet synced
 	dirty   bool     // written to since the last sync
 	durable bool     // its begin record is on disk
+	filled  bool     // all blocks of its file have been written once
+	syncs   int64    // since it was begun
 	reads   int      // Reads going on, which keep the file from being used again
 	dead    bool     // being trimmed
 

@@ -134,6 +134,7 @@ type Journal struct {
 		segments []*segment // oldest first; the last is being written
 		next     *segment   // prepared
 		free     []string   // files to be used again
+		full     []string   // those of free that were filled
 
 		failed error // of the last write, until one succeeds
 		noRoom error // of the last preparation, until one succeeds
@@ -321,14 +322,15 @@ func (j *Journal) writeLocked() error {
 		j.closeFrameLocked()
 	}
 	out, frames, start, synced := j.mu.buf, j.mu.frames, j.mu.bufStart, j.mu.synced
+	s := j.mu.segments[len(j.mu.segments)-1]
+	leave := !s.filled && j.mu.next != nil && j.mu.next.filled
 	j.mu.buf, j.mu.frames = j.mu.spare[:0], j.mu.spareMarks[:0]
 	j.mu.spare, j.mu.spareMarks = nil, nil
 	j.mu.bufStart += Offset(len(out))
 	j.mu.writing = true
-	s := j.mu.segments[len(j.mu.segments)-1]
 	j.mu.Unlock()
 
-	s, err := j.room(s, start, len(out), synced)
+	s, err := j.room(s, start, len(out), synced, leave)
 	if err == nil {
 		err = write(s, out, frames, start, synced)
 	}
@@ -365,7 +367,7 @@ func (j *Journal) writeLocked() error {
 	if cap(out) <= keepBuffer {
 		j.mu.spare, j.mu.spareMarks = out[:0], frames[:0]
 	}
-	if s.place(s.end) > j.opts.SegmentBytes/2 {
+	if s.place(s.end) > j.opts.SegmentBytes/2 || !s.filled && j.mu.noRoom == nil && j.pays(s) {
 		j.startPreparingLocked()
 	}
 	return nil

@@ -180,6 +180,61 @@ func TestWritersThatWaitShareOneSync(t *testing.T) {
 	})
 }
 
+// A journal that is synced often goes over to segments whose room was filled, and
+// no power cut takes that for entries or entries for it.
+func TestSegmentsThatAreSyncedOftenAreFilled(t *testing.T) {
+	mem := vfs.NewMem()
+	opts := testOptions()
+	opts.SegmentBytes = 1 << 18 // half of it takes longer to be full than it takes to see that it pays
+	j, _ := open(t, mem, opts)
+	current := func() *segment {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for j.mu.preparing {
+			j.mu.changed.Wait()
+		}
+		return j.mu.segments[len(j.mu.segments)-1]
+	}
+	first := current()
+	if first.filled {
+		t.Error("filled, though nobody has asked for a sync")
+	}
+	r := rand.New(rand.NewPCG(3, 0))
+	seq, left := uint64(0), false
+	for range 60 * paysAfter {
+		seq++
+		off := appendSeq(j, seq)
+		if err := j.CommitSync(off); err != nil {
+			t.Fatal(err)
+		}
+		s := current()
+		if s != first && !s.filled {
+			t.Fatalf("segment %d isn't filled", s.number)
+		}
+		if s != first && !left {
+			left = true
+			if end := first.place(first.end); end > opts.SegmentBytes/2 {
+				t.Errorf("the first segment was left at %d only", end)
+			}
+		}
+		if seq%250 == 0 {
+			appendSeq(j, seq+1)
+			if err := j.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			seq++
+			_, seqs := open(t, mem.CrashClone(func() bool { return r.IntN(2) == 0 }), opts)
+			if n := uint64(len(seqs)); n < seq-1 {
+				t.Fatalf("%d of %d entries", n, seq)
+			}
+			wantSeqs(t, seqs, 1, uint64(len(seqs)))
+		}
+	}
+	if !left {
+		t.Error("never in a filled segment")
+	}
+}
+
 func TestSyncCountsOnlyWhatWasWrittenBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})

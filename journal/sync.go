@@ -108,6 +108,7 @@ func (j *Journal) syncLocked(target Offset) error {
 		}
 		for _, s := range dirty {
 			s.durable = true
+			s.syncs++
 		}
 		j.mu.synced = upTo
 		j.mu.stats.Syncs++
