@@ -30,7 +30,7 @@ func (t *Touch) AddEffects(ks *Keyspace, effects []byte) {
 	}
 	in := effectReader{b: effects[1:]}
 	if key := in.bytes(); in.err == nil {
-		t.Add(ks, key)
+		t.Add(ks, key, nil)
 	}
 }
 

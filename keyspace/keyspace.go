@@ -176,23 +176,35 @@ func (ks *Keyspace) Hash(key []byte) uint64 { return value.Hash64(ks.seed, key) 
 
 // Touch is the keys of a pipeline that are about to be looked up.
 type Touch struct {
-	hashes [64]uint64
-	found  [64]slab.Rec
-	n      int
-	sink   byte
+	hashes  [64]uint64
+	found   [64]slab.Rec
+	members [64]member
+	n       int
+	sink    byte
 }
 
-// Add adds a key; there is room for 64.
-func (t *Touch) Add(ks *Keyspace, key []byte) {
+// member is what a command may look up in a big collection: its first word behind
+// the key, which is a field of a hash or a member of a set, and its last, which is
+// a member of a sorted set.
+type member struct{ first, last []byte }
+
+// Add adds a key; there is room for 64. words is what comes behind it in the
+// command, and kept until Load.
+func (t *Touch) Add(ks *Keyspace, key []byte, words [][]byte) {
 	if t.n < len(t.hashes) {
 		t.hashes[t.n] = ks.Hash(key)
+		t.members[t.n] = member{}
+		if n := len(words); n > 0 {
+			t.members[t.n] = member{words[0], words[n-1]}
+		}
 		t.n++
 	}
 }
 
 // Load loads what the lookups will need, in steps: the slots of all keys, then
-// the entries, then keys and values. The cache misses of a step overlap, where
-// lookups one after the other would wait for each. Then it is empty again.
+// the entries, then keys and values, then elements of big collections. The cache
+// misses of a step overlap, where lookups one after the other would wait for each.
+// Then it is empty again.
 func (t *Touch) Load(ks *Keyspace, db int) {
 	n := t.n
 	t.n = 0
@@ -221,7 +233,29 @@ func (t *Touch) Load(ks *Keyspace, db int) {
 			sum += val[0]
 		}
 	}
+	if len(sp.objects.list) > 0 {
+		for i, r := range found {
+			if r != 0 && r.Has(objectFlag) {
+				sum += t.members[i].touch(&sp.objects.list[entry{Rec: r}.number()].collection)
+			}
+		}
+	}
 	t.sink = sum
+}
+
+// touch loads what the lookup in a big collection will need. What it returns means
+// nothing, but has to be used.
+func (m *member) touch(c *collection) byte {
+	switch {
+	case m.first == nil:
+	case c.h != nil:
+		return c.h.Touch(m.first)
+	case c.s != nil:
+		return c.s.Touch(m.first)
+	case c.z != nil:
+		return c.z.Touch(m.last)
+	}
+	return 0
 }
 
 // Len is the number of keys of a logical database, expired ones that nobody

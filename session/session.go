@@ -266,7 +266,7 @@ func (b *Scratch) parse(s *Session, in []byte) (n int, err error) {
 		ks := s.tenant.Engine.Keyspace()
 		for _, c := range b.cmds {
 			if c.to-c.from >= 2 {
-				b.touch.Add(ks, b.words[c.from+1])
+				b.touch.Add(ks, b.words[c.from+1], b.words[c.from+2:c.to])
 			}
 		}
 		b.touch.Load(ks, s.db)
