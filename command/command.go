@@ -170,12 +170,41 @@ func (r *Row) ToPrimary() bool { return r.Write != nil || r.Has(ToPrimary) }
 // the files. They are built once, when the program starts, and not by their
 // declaration: there are handlers that look into the table.
 var (
-	table map[string]*Row
+	table index
 	all   []*Row
 )
 
+// index finds a row by its name, in capitals: at the place that the hash of the name
+// says, or at one of those behind it up to the first that is empty. Every command is
+// looked up, so it is simpler than a map can be.
+type index [1024]*Row
+
+// step continues the hash of a name.
+func step(hash uint32, c byte) uint32 { return hash*31 + uint32(c) }
+
+func (t *index) put(r *Row) {
+	hash := uint32(0)
+	for _, c := range []byte(r.Name) {
+		hash = step(hash, c)
+	}
+	for t[hash%uint32(len(t))] != nil {
+		hash++
+	}
+	t[hash%uint32(len(t))] = r
+}
+
+func (t *index) find(hash uint32, name []byte) *Row {
+	for {
+		r := t[hash%uint32(len(t))]
+		if r == nil || r.Name == string(name) {
+			return r
+		}
+		hash++
+	}
+}
+
 func init() {
-	table = build(
+	build(
 		connectionRows, serverRows, genericRows, stringRows, hashRows, listRows, setRows, sortedSetRows, pubsubRows, transactionRows,
 	)
 }
@@ -183,16 +212,17 @@ func init() {
 // All returns every command, without subcommands, in the order of the table.
 func All() []*Row { return all }
 
-func build(families ...[]Row) map[string]*Row {
-	t := make(map[string]*Row)
+func build(families ...[]Row) {
 	for _, family := range families {
 		for i := range family {
 			r := &family[i]
-			if t[r.Name] != nil {
+			if Find([]byte(r.Name)) != nil {
 				panic("command: two rows for " + r.Name)
 			}
-			t[r.Name] = r
-			all = append(all, r)
+			table.put(r)
+			if all = append(all, r); 2*len(all) > len(table) {
+				panic("command: the index is too small")
+			}
 			r.check()
 			r.full = strings.ToLower(r.Name)
 			for j := range r.Sub {
@@ -204,7 +234,6 @@ func build(families ...[]Row) map[string]*Row {
 			}
 		}
 	}
-	return t
 }
 
 // check panics on a row that can't be right: the program doesn't start with
@@ -234,13 +263,15 @@ func Find(name []byte) *Row {
 		return nil
 	}
 	var upper [longestName]byte
+	hash := uint32(0)
 	for i, c := range name {
 		if 'a' <= c && c <= 'z' {
 			c -= 'a' - 'A'
 		}
 		upper[i] = c
+		hash = step(hash, c)
 	}
-	return table[string(upper[:len(name)])]
+	return table.find(hash, upper[:len(name)])
 }
 
 // Resolve finds the row that answers a command, of a container the
