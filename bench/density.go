@@ -149,7 +149,7 @@ func (b *bench) density() (string, error) {
 // memory doesn't shrink any more.
 func (b *bench) allAsleep(s *stage) error {
 	time.Sleep(fallAsleep)
-	deadline := time.Now().Add(pick(b, 90*time.Second, 20*time.Second))
+	deadline := time.Now().Add(pick(b, 5*time.Minute, 20*time.Second))
 	least, since := int64(1<<62), time.Now()
 	for time.Now().Before(deadline) {
 		if err := b.ctx.Err(); err != nil {
@@ -181,21 +181,15 @@ func (b *bench) allAsleep(s *stage) error {
 	return nil
 }
 
-// awakeDatabases finds in a page of /metrics how many databases are awake.
+// awakeDatabases finds in a page of /metrics how many databases still hold memory:
+// those that are awake, and those that sleep with their tenant.
 func awakeDatabases(page string) (float64, error) {
-	if awake, err := metric([]byte(page), "vecino_databases_awake"); err == nil {
-		return awake, nil
-	}
-	all, err := metric([]byte(page), "vecino_databases")
+	awake, err := metric([]byte(page), `vecino_database_states{state="awake"}`)
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range []string{"vecino_databases_asleep", "vecino_databases_hibernated", "vecino_asleep_databases", "vecino_hibernated_databases"} {
-		if asleep, err := metric([]byte(page), name); err == nil {
-			return all - asleep, nil
-		}
-	}
-	return 0, fmt.Errorf("no metric of sleeping databases")
+	dozing, err := metric([]byte(page), `vecino_database_states{state="dozing"}`)
+	return awake + dozing, err
 }
 
 // timeStart starts a stage's node, and tells when it first answered a command
