@@ -517,6 +517,12 @@ func (ks *Keyspace) join(state storedState) {
 	ks.tier.joined = nil
 }
 
+// Committed says that the session has succeeded. The next one's TakeGraves says so, too.
+func (ks *Keyspace) Committed() {
+	ks.tier.flushing = [Databases]bool{}
+	ks.join(held)
+}
+
 // Rebury ends a session that failed: its graves are there again, and what it
 // swept counts as not stored.
 func (ks *Keyspace) Rebury(g Graves) {

@@ -32,14 +32,11 @@ const killedEnv = "VECINO_NODE_KILLED"
 // TestMain lets the test binary be the node that is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(killedEnv); dir != "" {
-		n, err := Start(Config{State: dir, Proxy: "127.0.0.1:0", Standalone: true, Durability: os.Getenv(killedEnv + "_DURABILITY"), Loops: 2, SegmentBytes: 1 << 20, CheckpointBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
+		data, _ := strconv.ParseInt(os.Getenv(killedEnv+"_DATA"), 10, 64) // 0 if it isn't set
+		n, err := Start(Config{State: dir, data: data, Proxy: "127.0.0.1:0", Standalone: true, Durability: os.Getenv(killedEnv + "_DURABILITY"), Loops: 2, SegmentBytes: 1 << 20, CheckpointBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			fmt.Println("failed:", err)
 			os.Exit(1)
-		}
-		if data, err := strconv.ParseInt(os.Getenv(killedEnv+"_DATA"), 10, 64); err == nil {
-			n.keeper.data = data
-			n.keeper.target.Store(data)
 		}
 		fmt.Println(n.Addr())
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -89,6 +89,7 @@ type Config struct {
 	// Memory is how much memory the node may take; docs/memory.md says for what.
 	// Default: seven tenths of what the machine or the control group has.
 	Memory Bytes
+	data   int64 // what of it is for keys and values, in tests; 0: as Memory is divided
 	// Idle is after how long without use a database leaves memory; 0 is never.
 	Idle time.Duration
 	// OwnProcess lets the node limit the memory of the whole process by Memory.

@@ -54,6 +54,9 @@ func newKeeper(n *Node, total int64) *keeper {
 		node: n, budget: divide(total), rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		wake: make(chan struct{}, 1), barren: make(map[*engine.DB]int64),
 	}
+	if n.cfg.data > 0 {
+		k.data = n.cfg.data
+	}
 	k.target.Store(k.data)
 	return k
 }

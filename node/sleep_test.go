@@ -268,7 +268,7 @@ func TestNodesEndWhileDatabasesWake(t *testing.T) {
 // given.
 func small(t *testing.T, data int64) *Node {
 	t.Helper()
-	n, err := Start(Config{Standalone: true, ID: "mad-1", State: t.TempDir(), Proxy: "127.0.0.1:0", Loops: 2, Memory: leastMemory, SegmentBytes: 4 << 20})
+	n, err := Start(Config{Standalone: true, ID: "mad-1", State: t.TempDir(), Proxy: "127.0.0.1:0", Loops: 2, Memory: leastMemory, data: data, SegmentBytes: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,8 +277,6 @@ func small(t *testing.T, data int64) *Node {
 			t.Error(err)
 		}
 	})
-	n.keeper.data = data
-	n.keeper.target.Store(data)
 	return n
 }
 

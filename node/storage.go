@@ -227,14 +227,18 @@ func (s *writing) end(err error, sync bool) error {
 	} else {
 		s.w.Abort()
 	}
-	if err != nil {
-		db := s.p.Engine
-		db.Lock()
+	db := s.p.Engine
+	db.Lock()
+	if err == nil {
+		s.ks.Committed()
+	} else {
 		s.ks.Rebury(s.graves)
 		for _, save := range s.saves {
 			save.Fail()
 		}
-		db.Unlock()
+	}
+	db.Unlock()
+	if err != nil {
 		return err
 	}
 	if s.fresh {
