@@ -393,9 +393,6 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		s.ks.Sweep(&at, since, looks, func(r *keyspace.Record) { s.note(some.add(r)) })
 		took := time.Since(began)
 		if at.Done() {
-			if pos := db.Position(); pos.Seq > m.end.Seq {
-				m.end = pos
-			}
 			m.measure(db)
 		}
 		db.Unlock()
@@ -412,6 +409,12 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 			looks *= 2
 		}
 		runtime.Gosched()
+	}
+	// Parts show also what was written after their record was swept.
+	db.Lock()
+	defer db.Unlock()
+	if pos := db.Position(); pos.Seq > m.end.Seq {
+		m.end = pos
 	}
 	return nil
 }
