@@ -142,6 +142,7 @@ type Node struct {
 	distance *link.Distance
 	records  *records
 	fleet    *fleetLink
+	reports  *reporter
 	links    linkStates
 	lagged   *delayLine
 	saver    *checkpointer
@@ -412,9 +413,9 @@ func (n *Node) SyncSoon(t *session.Tenant) {
 }
 
 // Changed tells the fleet soon.
-func (n *Node) Changed(*session.Tenant) {
-	if n.fleet != nil {
-		n.fleet.reportSoon()
+func (n *Node) Changed(t *session.Tenant) {
+	if n.reports != nil {
+		n.reports.changed(t.Record().ID)
 	}
 }
 

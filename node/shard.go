@@ -280,12 +280,20 @@ func (s *shard) close() error {
 // place makes or updates the tenant of a record, from any goroutine; it
 // returns when the tenant serves.
 func (n *Node) place(rec *catalog.Database) {
+	if s := n.placeSoon(rec); s != nil {
+		s.catchUp()
+	}
+}
+
+// placeSoon is place, but for a new tenant it doesn't wait: it returns the shard on
+// which that is going to serve.
+func (n *Node) placeSoon(rec *catalog.Database) *shard {
 	// The seed of its hashes must be known before its first entry is written.
 	rec, changed := n.records.put(rec)
 	p := n.find(rec.ID)
 	if p == nil && !changed && n.sleeps(rec.ID) {
 		n.index(rec, nil)
-		return
+		return nil
 	}
 	if p != nil {
 		n.index(rec, p)
@@ -294,17 +302,21 @@ func (n *Node) place(rec *catalog.Database) {
 				p.Update(*rec)
 			}
 		})
-		return
+		return nil
 	}
 	s := n.shardOf(rec.ID)
-	s.do(func() {
+	s.loop.Post(func() {
 		if old := s.parting[rec.ID]; old != nil {
 			old.Do(func() { old.Owner.Settle(func() { s.settleIn(rec) }) })
 			return
 		}
 		s.settleIn(rec)
 	})
+	return s
 }
+
+// catchUp returns when the shard has done what it was asked for before.
+func (s *shard) catchUp() { s.do(func() {}) }
 
 // settleIn makes the tenant of a record, unless there is one.
 func (s *shard) settleIn(rec *catalog.Database) {
@@ -316,13 +328,16 @@ func (s *shard) settleIn(rec *catalog.Database) {
 		})
 		return
 	}
+	slept := s.node.sleeps(rec.ID) // then the fleet knows its state
 	t := s.newTenant(rec)
 	s.tenants[rec.ID] = t
 	s.at[t] = len(s.order)
 	s.order = append(s.order, t)
 	t.Update(*rec)
 	s.node.index(rec, &placed{t, s})
-	s.node.Changed(t)
+	if !slept {
+		s.node.Changed(t)
+	}
 }
 
 // newTenant makes a tenant of what recovery found, or an empty one.

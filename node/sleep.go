@@ -72,7 +72,9 @@ func (n *Node) putAsleep(id catalog.ID, s sleeper) {
 func (n *Node) bed(id catalog.ID, s sleeper) {
 	b := &n.mu.bedroom
 	b.sleepers[id] = s
-	b.news = append(b.news, id)
+	if len(b.news) <= len(b.sleepers) { // else they come and go faster than can be told
+		b.news = append(b.news, id)
+	}
 	if s.next != 0 {
 		heap.Push(&b.alarms, alarm{s.next, id})
 	}
