@@ -151,10 +151,13 @@ type Node struct {
 	keeper   *keeper
 	slept    atomic.Int64
 
+	leftovers leftovers
+
 	mu struct {
 		sync.RWMutex
 		byAddr  map[address]catalog.ID // sleepers as well
 		byID    map[catalog.ID]*placed
+		most    int // there were in byID at a time
 		bedroom bedroom
 	}
 

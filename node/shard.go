@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -366,6 +367,7 @@ func (n *Node) index(rec *catalog.Database, p *placed) {
 	defer n.mu.Unlock()
 	if p != nil {
 		n.mu.byID[rec.ID] = p
+		n.mu.most = max(n.mu.most, len(n.mu.byID))
 	}
 	n.mu.byAddr[rec.Address.As16()] = rec.ID
 }
@@ -404,6 +406,7 @@ func (n *Node) retire(id catalog.ID) {
 		p.Close()
 		p.Owner.Settle(func() { delete(p.shard.parting, id) })
 		n.store.forget(p.Engine)
+		n.keeper.forget(p.Engine)
 	})
 }
 
@@ -428,6 +431,16 @@ func (s *shard) strike(t *session.Tenant) {
 	}
 	s.order[last] = nil
 	s.order = s.order[:last]
+}
+
+// fit gives back room that there is for many more tenants. It is for the loop's thread.
+func (s *shard) fit() {
+	s.tenants, s.at, s.lively = fitted(s.tenants), fitted(s.at), fitted(s.lively)
+	s.unsafe, s.syncing, s.parting = fitted(s.unsafe), fitted(s.syncing), fitted(s.parting)
+	s.order = slices.Clip(slices.Clone(s.order))
+	if len(s.dirty) == 0 {
+		s.dirty = nil
+	}
 }
 
 // do runs fn on the shard's loop and waits for it. It returns at once when

@@ -4,8 +4,12 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"vecino/api"
@@ -163,16 +167,82 @@ func (n *Node) hibernate(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		before := time.Now().Add(-n.cfg.Idle).UnixMilli()
-		for _, p := range n.all() {
-			if ctx.Err() != nil {
-				return
-			}
-			if p.Active() <= before {
-				n.layDown(ctx, p, before)
-			}
+		n.layDownIdle(ctx, time.Now().Add(-n.cfg.Idle).UnixMilli())
+		n.giveBack()
+	}
+}
+
+// sleepsAtOnce is how many databases fall asleep at a time. Each waits for the disk, and
+// those that wait at the same time share a sync.
+const sleepsAtOnce = 16
+
+// layDownIdle puts to sleep who has been idle since before.
+func (n *Node) layDownIdle(ctx context.Context, before int64) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	slots := make(chan struct{}, sleepsAtOnce)
+	for _, p := range n.all() {
+		if ctx.Err() != nil {
+			return
+		}
+		if p.Active() > before {
+			continue
+		}
+		slots <- struct{}{}
+		tasks.Go(func() {
+			n.layDown(ctx, p, before)
+			<-slots
+		})
+	}
+}
+
+// leftovers is what databases that fell asleep have left behind: garbage, and room in
+// maps, which keep what they ever had.
+type leftovers struct {
+	of   atomic.Int64 // databases since memory was given back
+	seen int64        // of them, when last looked
+	gave time.Time
+}
+
+const (
+	manyLeftovers = 1000             // with fewer it isn't worth a collection
+	giveBackEvery = 10 * time.Second // while more and more fall asleep
+)
+
+// giveBack returns to the system what many have left behind, once no more fall asleep or
+// from time to time. The runtime alone would take minutes, and maps would keep it.
+func (n *Node) giveBack() {
+	l := &n.leftovers
+	of := l.of.Load()
+	more := of != l.seen
+	l.seen = of
+	if of < manyLeftovers || more && time.Since(l.gave) < giveBackEvery {
+		return
+	}
+	l.of.Add(-of)
+	l.seen, l.gave = l.of.Load(), time.Now()
+	n.mu.Lock()
+	fits := 4*len(n.mu.byID) > n.mu.most
+	if !fits {
+		n.mu.byID, n.mu.most = fitted(n.mu.byID), len(n.mu.byID)
+	}
+	n.mu.Unlock()
+	if !fits { // few tenants are left
+		n.store.fit()
+		for _, s := range n.shards {
+			s.do(s.fit)
 		}
 	}
+	if n.cfg.OwnProcess {
+		debug.FreeOSMemory()
+	}
+}
+
+// fitted is a map with no more room than it needs.
+func fitted[K comparable, V any](m map[K]V) map[K]V {
+	n := make(map[K]V, len(m))
+	maps.Copy(n, m)
+	return n
 }
 
 // sleepOldest puts the database to sleep that has been idle for longest, though not
@@ -235,6 +305,7 @@ func (n *Node) layDown(ctx context.Context, p *placed, before int64) (slept bool
 	}
 	if slept {
 		n.slept.Add(1)
+		n.leftovers.of.Add(1)
 	}
 	return slept
 }
@@ -260,6 +331,8 @@ func (s *shard) layOff(p *placed, before int64) {
 	s.strike(p.Tenant)
 	p.Close()
 	n.store.forget(db)
+	n.keeper.forget(db)
+	n.leftovers.of.Add(1)
 	n.mu.Lock()
 	delete(n.mu.byID, id)
 	n.bed(id, sl)

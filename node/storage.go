@@ -84,6 +84,13 @@ func (st *store) forget(db *engine.DB) {
 	delete(st.dbs, db)
 }
 
+// fit gives back room that there is for many more databases.
+func (st *store) fit() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.dbs = fitted(st.dbs)
+}
+
 // since is the write from which the next complete sweep goes on. It is not for
 // inside a session.
 func (st *store) since(p *placed) uint64 {
