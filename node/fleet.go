@@ -64,7 +64,7 @@ func (n *Node) join(ctx context.Context) (err error) {
 	n.reports = newReporter(n, n.fleet.api)
 	// What the fleet said last is good until it says something else: a node
 	// serves also while the fleet is away.
-	for _, rec := range n.records.databases() {
+	for rec := range n.records.databases() {
 		if rec.CopyOn(n.cfg.ID) != nil {
 			n.placeSoon(rec)
 		}
@@ -181,7 +181,7 @@ func (f *fleetLink) machineRestarted(ctx context.Context) {
 	file := filepath.Join(n.cfg.State, "identity")
 	last, err := os.ReadFile(file)
 	if err == nil && !bytes.Equal(last, boot) {
-		for _, rec := range n.records.databases() { // also of those that sleep
+		for rec := range n.records.databases() { // also of those that sleep
 			if c := rec.PrimaryCopy(); c == nil || c.Node != n.cfg.ID {
 				continue
 			}
