@@ -21,7 +21,8 @@ import (
 //   - tenants are looked at in turn, tenantsASecond at most: with fewer than that each
 //     is, every second. Of one that is other than was last told, or wasn't told of for
 //     repeatReport, the fleet hears, so that one that was started anew soon knows all;
-//   - so are sleepers, sleepersASecond at most, those first that just became some.
+//   - so are sleepers, those first that just became some, sleepersASecond at most, then
+//     the others again, remindersASecond.
 //
 // A loop is asked for lookAtOnce of its tenants at a time, and serves others in between.
 type reporter struct {

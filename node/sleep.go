@@ -390,18 +390,45 @@ type address [16]byte
 // just became some, of the others in turn, so that a fleet that was started anew hears
 // of all within some minutes and a hundred thousand cost little.
 func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
-	if most == 0 {
-		return nil
+	for _, st := range n.toldNext(most) {
+		rec, ok := n.records.database(st.id)
+		if !ok {
+			continue
+		}
+		c := rec.CopyOn(n.cfg.ID)
+		if c == nil {
+			continue
+		}
+		list = append(list, api.CopyStatus{
+			Database: st.id, Generation: c.Generation, Role: c.Role, State: catalog.Live, Applied: st.pos, Head: st.pos, Bytes: st.used, Keys: st.keys,
+			Asleep: true, ColdKeys: st.keys, ColdBytes: st.used, HitRatio: 1,
+		})
 	}
+	return list
+}
+
+// remindersASecond is of how many sleepers the fleet hears again in a second.
+const remindersASecond = 200
+
+type namedSleeper struct {
+	id catalog.ID
+	sleeper
+}
+
+// toldNext takes from the lists the sleepers that the fleet hears of next.
+func (n *Node) toldNext(most int) (list []namedSleeper) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := &n.mu.bedroom
-	if len(b.news) == 0 && len(b.turn) == 0 {
-		for id := range b.sleepers {
-			b.turn = append(b.turn, id)
-		}
-		if len(b.turn) < most {
-			most = min(most, len(b.turn)/10+1) // a few sleepers needn't be told every second
+	if len(b.news) == 0 {
+		most = min(most, remindersASecond)
+		if len(b.turn) == 0 {
+			for id := range b.sleepers {
+				b.turn = append(b.turn, id)
+			}
+			if len(b.turn) < most {
+				most = min(most, len(b.turn)/10+1) // a few sleepers needn't be told every second
+			}
 		}
 	}
 	for len(list) < most && len(b.news)+len(b.turn) > 0 {
@@ -411,22 +438,9 @@ func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
 		}
 		id := (*from)[len(*from)-1]
 		*from = (*from)[:len(*from)-1]
-		s, ok := b.sleepers[id]
-		if !ok {
-			continue
+		if s, ok := b.sleepers[id]; ok {
+			list = append(list, namedSleeper{id, s})
 		}
-		rec, ok := n.records.database(id)
-		if !ok {
-			continue
-		}
-		c := rec.CopyOn(n.cfg.ID)
-		if c == nil {
-			continue
-		}
-		list = append(list, api.CopyStatus{
-			Database: id, Generation: c.Generation, Role: c.Role, State: catalog.Live, Applied: s.pos, Head: s.pos, Bytes: s.used, Keys: s.keys,
-			Asleep: true, ColdKeys: s.keys, ColdBytes: s.used, HitRatio: 1,
-		})
 	}
 	return list
 }
