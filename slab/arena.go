@@ -8,6 +8,7 @@ const (
 	classes    = exact/8 + 16*6 + 1
 	chunkHead  = 16       // of a unit: its place in holdings.units
 	deadFloor  = 8 << 10  // so much may lie idle before anything is moved
+	shortFloor = 1 << 20  // or so much, where there is no more memory to be had
 	freshFloor = 16 << 10 // and so much be new
 )
 
@@ -51,6 +52,7 @@ type holdings struct {
 	small  []chunk // fewer than fifty
 	owns   map[uint64]own
 	spares []uint64 // units that are empty, for the next chunk
+	ready  *ready   // see Space.Prepare
 }
 
 // chunk is memory that blocks are cut from.
@@ -74,11 +76,13 @@ func (h *holdings) giveAll() {
 		process.give(c.base, uint64(c.size))
 	}
 	for base, o := range h.owns {
+		process.unwritten.Add(-int64(o.span - o.used))
 		process.give(base, o.span)
 	}
 	for _, base := range h.spares {
 		process.give(base, unitSize)
 	}
+	h.ready.giveAll()
 }
 
 // An arena cuts the memory of a space into blocks. A block that is free goes
@@ -107,6 +111,8 @@ type arena struct {
 	total int64 // bytes of all chunks
 	live  int64 // bytes of blocks in use that lie in chunks
 	large int64 // bytes of blocks that have their memory for themselves
+
+	patient bool // what is done now can be left, and doesn't draw on the reserve
 
 	// The chunk that is being emptied.
 	victim struct {
@@ -183,13 +189,16 @@ func (a *arena) refill(n, c int) error {
 	for size < unitSize && int64(size)*8 <= a.total {
 		size *= 2
 	}
-	base, err := process.take(size)
-	if err != nil && size > spanSize(uint64(n+chunkHead)) {
-		size = spanSize(uint64(n + chunkHead))
-		base, err = process.take(size)
-	}
+	base, err := process.take(size, false)
 	if err != nil {
-		return err
+		if unit, ok := a.held.ready.take(unitSize); ok {
+			base, size = unit, unitSize
+		} else {
+			size = spanSize(uint64(n + chunkHead))
+			if base, err = process.take(size, !a.patient); err != nil {
+				return err
+			}
+		}
 	}
 	a.total += int64(size)
 	a.retire()
@@ -363,14 +372,17 @@ func (a *arena) largest() int {
 
 // allocOwn makes a block that has its memory for itself.
 func (a *arena) allocOwn(n uint64) (addr, small uint64, err error) {
-	addr, err = process.take(n)
-	if err != nil {
-		return 0, 0, err
+	addr, ok := a.held.ready.take(n)
+	if !ok {
+		if addr, err = process.take(n, !a.patient); err != nil {
+			return 0, 0, err
+		}
 	}
 	if a.held.owns == nil {
 		a.held.owns = map[uint64]own{}
 	}
 	a.held.owns[addr] = own{span: n}
+	process.unwritten.Add(int64(n))
 	return addr, 0, nil
 }
 
@@ -379,6 +391,7 @@ func (a *arena) wrote(addr uint64, n int) {
 	o := a.held.owns[addr]
 	if used := (uint64(n) + pageSize - 1) &^ (pageSize - 1); used > o.used {
 		a.large += int64(used - o.used)
+		process.unwritten.Add(-int64(used - o.used))
 		o.used = used
 		a.held.owns[addr] = o
 	}
@@ -397,15 +410,20 @@ func (a *arena) Loose() bool {
 	if a.victim.base != 0 {
 		return true
 	}
-	w := a.wasted()
-	return w > deadFloor && w*4 > a.total
+	return a.tooMuch(a.wasted())
+}
+
+// tooMuch reports whether so much is wasted that it should be collected. Where
+// there is no more memory to be had, that is sooner.
+func (a *arena) tooMuch(wasted int64) bool {
+	return wasted > deadFloor && (wasted*4 > a.total || wasted > shortFloor && wasted*16 > a.total && process.short())
 }
 
 // chooseVictim picks the chunk to empty, if it is worth it.
 func (a *arena) chooseVictim() bool {
 	fresh := int64(a.end - a.cur)
 	alone := fresh > freshFloor && fresh*2 > a.total // others have gone, and what is new is too much now
-	if w := a.wasted(); !alone && (w <= deadFloor || w*4 <= a.total) {
+	if !alone && !a.tooMuch(a.wasted()) {
 		return false
 	}
 	var best, bump chunk
@@ -528,7 +546,7 @@ func blockSize(addr uint64) int {
 		return freeSize(addr)
 	case kindPad:
 		return 8
-	case kindPage, kindSegment, kindPrints:
+	case kindPage, kindSegment:
 		return int(*word(addr + 8)>>53) * 8
 	default:
 		if w0&wideBit != 0 {

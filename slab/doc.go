@@ -9,10 +9,10 @@
 //
 //	Space   the records of one logical database: Find, Insert, Set, Remove,
 //	        scans, deadlines                               space.go, expiry.go
-//	        fingerprints of keys without a record          prints.go
 //	Rec     a record: what is in it, read and written      record.go
 //	arena   the memory of a Space, cut into blocks         arena.go
 //	pool    the memory of the process, cut into chunks     pool.go
+//	stock   what is kept back for changes that have begun  reserve.go
 //
 // # Who may see what
 //
@@ -39,8 +39,10 @@
 // # Without memory
 //
 // Insert, Set, Resize and SetDeadline return ErrNoMemory and have changed
-// nothing. Removing needs no memory. A system that overcommits doesn't say so, but
-// kills; Limit is for that.
+// nothing. Removing, taking a deadline away and setting a value that isn't longer need
+// no memory. So that a change of several records doesn't come to a stop in its
+// middle, some memory is kept back for it: reserve.go. A system that
+// overcommits doesn't say that there is none, but kills; Limit is for that.
 //
 // # Not for everyone
 //

@@ -16,7 +16,7 @@ var taken struct {
 	blocks [][]byte
 }
 
-func reserve(size uint64) (base uint64, err error) {
+func reserve(size, _ uint64) (base uint64, err error) {
 	b := make([]byte, size)
 	taken.Lock()
 	taken.blocks = append(taken.blocks, b)
@@ -24,7 +24,7 @@ func reserve(size uint64) (base uint64, err error) {
 	return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), nil
 }
 
-func commit(base, size uint64) error { return nil }
+func commit(base, size, beyond uint64) error { return nil }
 
 func release(base, size uint64) { clear(bytesAt(base, int(size))) }
 

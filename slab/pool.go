@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrNoMemory is returned when the system, or Limit, gives no more memory.
@@ -24,6 +25,11 @@ const (
 	// Where the system doesn't allow to reserve much, others need what it
 	// allows, so little is reserved at once.
 	modest = 64 << 20
+
+	// The last that the system has isn't taken: the rest of the process needs some
+	// as well, and the Go runtime ends it when it gets none. So much, and an eighth of
+	// what the spaces hold, is left.
+	left = 256 << 20
 )
 
 // A pool hands out zeroed memory: chunks, whose size is a power of two from
@@ -43,20 +49,25 @@ type pool struct {
 	lists   [unitOrder][]*unit // by order: units that may have a free chunk of it
 	out     int64              // bytes handed out
 	limit   int64              // the most that may be; 0 for no limit
+	supply  Supply             // nil: only the system is asked
+	kept    stock
+
+	unwritten atomic.Int64 // bytes of large blocks that were never written
 }
 
-var process = pool{cut: map[uint64]*unit{}}
+var process = pool{cut: map[uint64]*unit{}, kept: newStock()}
 
 // Held is the memory that all spaces of the process hold, in bytes. Of large
-// blocks it counts address space, of which only what was written is memory.
+// blocks it counts what was ever written: the rest is address space.
 func Held() int64 {
 	process.mu.Lock()
 	defer process.mu.Unlock()
-	return process.out
+	return process.out - process.unwritten.Load()
 }
 
 // Limit sets how many bytes the spaces of the process may hold together, 0
-// for as many as the system gives, and returns the limit before.
+// for as many as the system gives, and returns the limit before. Address space
+// counts.
 func Limit(bytes int64) (before int64) {
 	process.mu.Lock()
 	defer process.mu.Unlock()
@@ -94,22 +105,28 @@ func spanSize(size uint64) uint64 {
 	return (size + unitSize - 1) &^ (unitSize - 1)
 }
 
-// take hands out zeroed memory of a size that spanSize has given.
-func (p *pool) take(size uint64) (addr uint64, err error) {
+// take hands out zeroed memory of a size that spanSize has given. What is
+// pressing may come out of the reserve.
+func (p *pool) take(size uint64, pressing bool) (addr uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limit > 0 && p.out+int64(size) > p.limit {
-		return 0, ErrNoMemory
+	if err = ErrNoMemory; p.granted(size) {
+		addr, err = p.find(size)
 	}
-	if size >= unitSize {
-		addr, err = p.takeUnits(int(size / unitSize))
-	} else {
-		addr, err = p.takeChunk(bits.TrailingZeros64(size))
+	if err != nil && pressing {
+		addr, err = p.draw(size)
 	}
 	if err == nil {
 		p.out += int64(size)
 	}
 	return addr, err
+}
+
+func (p *pool) find(size uint64) (uint64, error) {
+	if size >= unitSize {
+		return p.takeUnits(int(size / unitSize))
+	}
+	return p.takeChunk(bits.TrailingZeros64(size))
 }
 
 // give takes memory back, all that take has given at addr. It zeroes it,
@@ -120,11 +137,13 @@ func (p *pool) give(addr, size uint64) {
 	} else {
 		clear(bytesAt(addr, int(size)))
 	}
+	given := size
 	p.mu.Lock()
 	p.out -= int64(size)
 	if size < unitSize {
 		base := p.giveChunk(addr, bits.TrailingZeros64(size))
 		if base == 0 {
+			p.repaid(given)
 			p.mu.Unlock()
 			return
 		}
@@ -133,6 +152,13 @@ func (p *pool) give(addr, size uint64) {
 		release(addr, size) // its small chunks were only cleared
 		p.mu.Lock()
 	}
+	p.free(addr, size)
+	p.repaid(given)
+	p.mu.Unlock()
+}
+
+// free marks units as free.
+func (p *pool) free(addr, size uint64) {
 	for _, r := range p.regions {
 		if addr-r.base < uint64(r.units)*unitSize {
 			first := int((addr - r.base) / unitSize)
@@ -142,28 +168,28 @@ func (p *pool) give(addr, size uint64) {
 			r.low = min(r.low, first)
 		}
 	}
-	p.mu.Unlock()
 }
 
 func (p *pool) takeUnits(n int) (uint64, error) {
+	beyond := uint64(left + p.out/8)
 	for _, r := range p.regions {
 		if i, ok := r.find(n); ok {
-			return r.take(i, n)
+			return r.take(i, n, beyond)
 		}
 	}
-	r, err := newRegion(n)
+	r, err := newRegion(n, beyond)
 	if err != nil {
 		return 0, err
 	}
 	p.regions = append(p.regions, r)
-	return r.take(0, n)
+	return r.take(0, n, beyond)
 }
 
-// newRegion reserves a region of at least n units.
-func newRegion(n int) (*region, error) {
+// newRegion reserves a region of at least n units, if there is so much left beyond.
+func newRegion(n int, beyond uint64) (*region, error) {
 	need := uint64(n) * unitSize
 	for size := max(most, need); ; size = max(min(size/2, modest), need) {
-		base, err := reserve(size + unitSize) // one more, to align
+		base, err := reserve(size+unitSize, beyond) // one more, to align
 		if err == nil {
 			r := &region{base: (base + unitSize - 1) &^ (unitSize - 1), units: int(size / unitSize)}
 			r.free = make([]uint64, (r.units+63)/64)
@@ -199,14 +225,14 @@ func (r *region) find(n int) (first int, ok bool) {
 	return 0, false
 }
 
-func (r *region) take(first, n int) (uint64, error) {
+func (r *region) take(first, n int, beyond uint64) (uint64, error) {
 	if end := first + n; end > r.usable {
 		const step = 64 // units at once, if they can be had
 		more := min((end-r.usable+step-1)/step*step, r.units-r.usable)
 		from := r.base + uint64(r.usable)*unitSize
-		if commit(from, uint64(more)*unitSize) != nil {
+		if commit(from, uint64(more)*unitSize, beyond) != nil {
 			more = end - r.usable
-			if err := commit(from, uint64(more)*unitSize); err != nil {
+			if err := commit(from, uint64(more)*unitSize, beyond); err != nil {
 				return 0, fmt.Errorf("use %d MiB: %w: %w", more, ErrNoMemory, err)
 			}
 		}
@@ -239,9 +265,21 @@ func (p *pool) takeChunk(order int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return p.cutDown(p.cutUp(base), 1, unitOrder, order), nil
+}
+
+// cutUp says that a unit is cut into chunks, none of which is free.
+func (p *pool) cutUp(base uint64) *unit {
 	u := &unit{base: base}
 	p.cut[base] = u
-	return p.cutDown(u, 1, unitOrder, order), nil
+	return u
+}
+
+// open is for who has a unit and will give it back in chunks.
+func (p *pool) open(base uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cutUp(base)
 }
 
 // cutDown halves chunk i of order o, which is not marked free any more, until

@@ -41,8 +41,7 @@ const (
 // Kinds of blocks. Those from 1 to MaxKind are records.
 const (
 	kindFree    = 0 // in a free list
-	MaxKind     = 10
-	kindPrints  = 11 // a bucket of fingerprints
+	MaxKind     = 11
 	kindDead    = 12 // free, but in no list
 	kindPad     = 13 // 8 bytes that are of no use
 	kindPage    = 14 // of the expiry heap

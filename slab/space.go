@@ -46,7 +46,6 @@ type Space struct {
 	depth   uint8
 	wide    uint16 // the most slots a segment ever had
 	expiry  expiry
-	prints  prints
 	cleanup runtime.Cleanup
 }
 
@@ -98,17 +97,17 @@ func (s *Space) Len() int { return s.n }
 type Stats struct {
 	Held  int64 // all of it
 	Live  int64 // of which records and table
-	Index int64 // of which the table, and fingerprints
+	Index int64 // of which the table
 	Dead  int64 // of Held: free blocks that wait for use or compaction
 }
 
 // Stats tells what memory the space has.
 func (s *Space) Stats() Stats {
-	goHeap := int64(8*cap(s.dir) + 8*cap(s.free) + 8*cap(s.expiry.pages) + 8*cap(s.prints.dir) + 16*cap(s.held.units) + 16*cap(s.held.small) + 400)
+	goHeap := int64(8*cap(s.dir) + 8*cap(s.free) + 8*cap(s.expiry.pages) + 16*cap(s.held.units) + 16*cap(s.held.small) + 400)
 	return Stats{
 		Held:  s.total + s.large + goHeap,
 		Live:  s.live + s.large + goHeap,
-		Index: s.index + s.prints.bytes + int64(8*cap(s.dir)+8*cap(s.prints.dir)),
+		Index: s.index + int64(8*cap(s.dir)),
 		Dead:  s.wasted(),
 	}
 }
@@ -301,7 +300,46 @@ func (s *Space) Set(hash uint64, r Rec, val []byte, room int) (Rec, error) {
 		copy(bytesAt(uint64(r)+uint64(l.head+l.key), len(val)), val)
 		return r, nil
 	}
-	return s.replace(hash, r, val, len(val), room, r.Deadline() != 0)
+	to, err := s.replace(hash, r, val, len(val), room, r.Deadline() != 0)
+	if err != nil && l.head+l.key+len(val) <= l.block {
+		s.keep(r, l, val) // it wastes some, but is true
+		return r, nil
+	}
+	return to, err
+}
+
+// keep gives a record a value that fits where it is, though it may leave much
+// room behind it.
+func (s *Space) keep(r Rec, l layout, val []byte) {
+	if l.head != wideHead && l.block-l.head-l.key-len(val) > 255 {
+		widen(r, l, val)
+		return
+	}
+	copy(bytesAt(uint64(r)+uint64(l.head+l.key), len(val)), val)
+	if l.block > maxBlock {
+		s.wrote(uint64(r), l.head+l.key+len(val))
+	}
+	r.setLength(l, len(val))
+}
+
+// widen makes a narrow record wide where it is, with that value, for which there
+// is room: a narrow one can't say that more than 255 bytes are empty.
+func widen(r Rec, l layout, val []byte) {
+	timed := *r.word(0)&timedBit != 0
+	deadline, place, clock := r.Deadline(), uint32(0), r.Clock()
+	if timed {
+		place = *r.place()
+	}
+	b := bytesAt(uint64(r), l.block)
+	copy(b[wideHead+l.key:], val) // which may be part of b, so it comes first
+	copy(b[wideHead:], b[l.head:l.head+l.key])
+	*r.word(0) |= wideBit
+	*r.word(1) = uint64(clock)
+	*r.word(2) = uint64(l.key)<<32 | uint64(len(val))
+	*r.word(3) = uint64(l.block)
+	if timed {
+		*r.deadline(), *r.place() = deadline, place
+	}
 }
 
 // Resize makes the value n bytes long, cutting it or adding zeroes, with room
@@ -374,10 +412,13 @@ func (s *Space) SetDeadline(hash uint64, r Rec, deadline int64) (Rec, error) {
 			return r, nil
 		}
 		to, err := s.replace(hash, r, r.Value(), l.val, l.val, false)
-		if err == nil {
-			s.expiry.remove(s, place)
+		if err != nil {
+			widen(r, l, r.Value())
+			*r.word(0) &^= timedBit
+			to = r
 		}
-		return to, err
+		s.expiry.remove(s, place)
+		return to, nil
 	}
 	if err := s.expiry.reserve(s); err != nil {
 		return r, err
@@ -635,6 +676,8 @@ func (s *Space) Expect(n int) {
 			break
 		}
 	}
+	s.patient = true
+	defer func() { s.patient = false }()
 	dir := make([]uint64, 1<<depth)
 	for i := range dir {
 		e, err := s.newSegment(depth, slots, uint64(i)<<(64-depth))
@@ -1046,7 +1089,9 @@ func (s *Space) Compact(blocks int) (more bool) {
 
 // move moves a block elsewhere, and lets what refers to it do so there.
 func (s *Space) move(addr uint64, size int) bool {
+	s.patient = true
 	to, small, err := s.alloc(size)
+	s.patient = false
 	if err != nil {
 		return false
 	}
@@ -1057,8 +1102,6 @@ func (s *Space) move(addr uint64, size int) bool {
 	switch w0 >> kindShift {
 	case kindPage:
 		s.expiry.pages[w0&refMask] = to
-	case kindPrints:
-		s.movedPrints(w0, to)
 	case kindSegment:
 		hash := w0 << 16
 		if e := entryOf(s, hash); e&refMask == addr {
