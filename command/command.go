@@ -138,6 +138,7 @@ type Traits uint32
 const (
 	Fast        Traits = 1 << iota // takes constant or logarithmic time
 	GrowsMemory                    // refused when the database is full: DENYOOM
+	TakesMemory                    // grows nothing, but needs some memory to be carried out
 	Replaces                       // grows no value: puts a new one in the place of what its key held
 	Blocks                         // may wait for a key
 	NoAuth                         // allowed before AUTH

@@ -214,6 +214,8 @@ func Reply(err error) string {
 		return keyspace.ErrWrongType.Error()
 	case errors.Is(err, keyspace.ErrTooLarge):
 		return keyspace.ErrTooLarge.Error()
+	case errors.Is(err, keyspace.ErrNoMemory):
+		return keyspace.ErrNoMemory.Error()
 	}
 	return "ERR " + err.Error()
 }

@@ -33,22 +33,22 @@ var genericRows = []Row{
 	{
 		Name: "EXPIRE", Usage: "key seconds [NX | XX | GT | LT]", Since: "1.0.0", Group: Generic,
 		Summary: "Lets a key expire after some seconds.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly, Write: expire(inSeconds, false),
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly | TakesMemory, Write: expire(inSeconds, false),
 	},
 	{
 		Name: "PEXPIRE", Usage: "key milliseconds [NX | XX | GT | LT]", Since: "2.6.0", Group: Generic,
 		Summary: "Lets a key expire after some milliseconds.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly, Write: expire(inMilliseconds, false),
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly | TakesMemory, Write: expire(inMilliseconds, false),
 	},
 	{
 		Name: "EXPIREAT", Usage: "key unix-time-seconds [NX | XX | GT | LT]", Since: "1.2.0", Group: Generic,
 		Summary: "Lets a key expire at a time given in seconds since 1970.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly, Write: expire(inSeconds, true),
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly | TakesMemory, Write: expire(inSeconds, true),
 	},
 	{
 		Name: "PEXPIREAT", Usage: "key unix-time-milliseconds [NX | XX | GT | LT]", Since: "2.6.0", Group: Generic,
 		Summary: "Lets a key expire at a time given in milliseconds since 1970.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly, Write: expire(inMilliseconds, true),
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | KeyOnly | TakesMemory, Write: expire(inMilliseconds, true),
 	},
 	{
 		Name: "TTL", Usage: "key", Since: "1.0.0", Group: Generic,
@@ -98,12 +98,12 @@ var genericRows = []Row{
 	{
 		Name: "RENAME", Usage: "key newkey", Since: "1.0.0", Group: Generic,
 		Summary: "Gives a value another key, whatever that held before.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: TwoKeys, Write: rename,
+		Arity: Exactly(3), Keys: TwoKeys, Traits: TakesMemory, Write: rename,
 	},
 	{
 		Name: "RENAMENX", Usage: "key newkey", Since: "1.0.0", Group: Generic,
 		Summary: "Gives a value another key, if there is none of that name.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: TwoKeys, Traits: Fast, Write: renamenx,
+		Arity: Exactly(3), Keys: TwoKeys, Traits: Fast | TakesMemory, Write: renamenx,
 	},
 	{
 		Name: "COPY", Usage: "source destination [DB destination-db] [REPLACE]", Since: "6.2.0", Group: Generic,
@@ -113,7 +113,7 @@ var genericRows = []Row{
 	{
 		Name: "MOVE", Usage: "key db", Since: "1.0.0", Group: Generic,
 		Summary: "Moves a key to another logical database.", Complexity: "O(N), N elements of the value",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Write: moveKey,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | TakesMemory, Write: moveKey,
 	},
 	{
 		Name: "OBJECT", Since: "2.2.3", Group: Generic,

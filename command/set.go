@@ -73,7 +73,7 @@ var setRows = []Row{
 	{
 		Name: "SMOVE", Usage: "source destination member", Since: "1.0.0", Group: SetGroup,
 		Summary: "Moves a member from one set to another.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: TwoKeys, Traits: Fast,
+		Arity: Exactly(4), Keys: TwoKeys, Traits: Fast | TakesMemory,
 		Write: smove,
 	},
 	{

@@ -49,7 +49,7 @@ var stringRows = []Row{
 		Name: "GETEX", Usage: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
 		Since: "6.2.0", Group: StringGroup,
 		Summary: "Returns the value of a string and changes when it expires.", Complexity: "O(1)",
-		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast, Write: getex,
+		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast | TakesMemory, Write: getex,
 	},
 	{
 		Name: "MGET", Usage: "key [key ...]", Since: "1.0.0", Group: StringGroup,

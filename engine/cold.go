@@ -235,6 +235,9 @@ func (db *DB) restore(now int64, k *keyspace.ColdKey, w *keyspace.Warm, err erro
 		}
 		return nil
 	}
+	if errors.Is(err, keyspace.ErrNoMemory) {
+		return keyspace.ErrNoMemory
+	}
 	db.stats.FetchErrors++
 	if !f.failing {
 		f.failing = true

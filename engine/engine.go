@@ -334,11 +334,22 @@ const tidyAtOnce = 1000
 // long where a limit was lowered. The next go on, and so does Expire.
 const evictAtOnce = 400
 
-// admit makes room for a command that may grow the database, or refuses it.
+// admit makes room for a command that may take memory, or refuses it.
 func (db *DB) admit(tx *keyspace.Tx, row *command.Row, argv [][]byte) error {
-	if !row.Has(command.GrowsMemory) {
+	if row.Traits&(command.GrowsMemory|command.TakesMemory) == 0 {
 		return nil
 	}
+	grows := row.Has(command.GrowsMemory)
+	if grows {
+		if err := db.withinLimits(tx, row, argv); err != nil {
+			return err
+		}
+	}
+	return tx.MayTake(argv, grows)
+}
+
+// withinLimits evicts for a command that may grow the database, or refuses it.
+func (db *DB) withinLimits(tx *keyspace.Tx, row *command.Row, argv [][]byte) error {
 	if db.limits.RecordBytes > 0 {
 		if err := mayGrow(tx, row, argv); err != nil {
 			return err
@@ -558,8 +569,9 @@ func (db *DB) Expire(now int64, most int) (deleted int) {
 var ErrGap = errors.New("entry does not follow the history of this copy")
 
 // Apply carries out an entry that came from the primary or from the journal.
-// raw is its encoding. newer is set while a copy that was loaded from a
-// snapshot has not come to the snapshot's end; see Keyspace.ApplyNewer.
+// raw is its encoding. keyspace.ErrNoMemory means that it can be applied later.
+// newer is set while a copy that was loaded from a snapshot has not come to the
+// snapshot's end; see Keyspace.ApplyNewer.
 func (db *DB) Apply(e *journal.Entry, raw []byte, newer bool) error {
 	if err := db.replay(e, newer); err != nil {
 		return err

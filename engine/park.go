@@ -175,8 +175,14 @@ func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	p.req.Now = now
 	tx := db.ks.Begin(p.db, now, db.pos.Seq+1, db.cfg.Rand, true)
 	tx.Forgive(p.keys)
-	db.args.Start(p.req.Row, p.req.Argv)
-	err := p.req.Row.Write(tx, &db.args, &p.out)
+	var err error
+	if p.req.Row.Has(command.GrowsMemory) {
+		err = tx.MayTake(p.req.Argv, false) // it only moves what is there
+	}
+	if err == nil {
+		db.args.Start(p.req.Row, p.req.Argv)
+		err = p.req.Row.Write(tx, &db.args, &p.out)
+	}
 	effects, changed := tx.End()
 	if len(effects) > 0 {
 		woken = append(woken, changed...)

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+
 	"vecino/catalog"
 	"vecino/command"
 	"vecino/keyspace"
@@ -146,7 +148,9 @@ func (db *DB) Woken(now int64, ks *keyspace.Keyspace, err error) {
 	var told error
 	if err != nil {
 		db.state = Asleep
-		told = errNotWoken
+		if told = errNotWoken; errors.Is(err, keyspace.ErrNoMemory) {
+			told = keyspace.ErrNoMemory
+		}
 		db.stats.FetchErrors++
 		db.cfg.Logger.Warn("a database can't be read from the tier", "db", uint64(db.id), "err", err.Error())
 	} else {

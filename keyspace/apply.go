@@ -7,8 +7,9 @@ import (
 )
 
 // Apply makes the changes of one journal entry, the write seq, as they were
-// recorded. An error means that the effects don't fit what is here, so that
-// this copy has gone wrong and must be replaced.
+// recorded. ErrNoMemory means that none was made, and that they can be made later.
+// Another error means that the effects don't fit what is here, or ErrHalfDone, so
+// that this copy has gone wrong and must be replaced.
 func (ks *Keyspace) Apply(effects []byte, seq uint64) error {
 	return ks.apply(effects, seq, false)
 }
@@ -40,6 +41,7 @@ func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
 	for db := range ks.spaces {
 		ks.tidySome(db)
 	}
+	defer ks.settle()
 	a := applier{ks: ks, seq: seq, newer: newer, in: effectReader{b: effects}}
 	if seq > slab.MaxSeq {
 		return fmt.Errorf("apply write %d: no write has that number", seq)
@@ -53,11 +55,36 @@ func (ks *Keyspace) apply(effects []byte, seq uint64, newer bool) error {
 func (a *applier) run() error {
 	defer a.leave()
 	for len(a.in.b) > 0 && a.in.err == nil {
-		if err := a.step(); err != nil && !a.newer {
+		if err := a.step(); err != nil && (!a.newer || a.short) {
 			return err
 		}
 	}
 	return a.in.err
+}
+
+// ready sees to memory for an op that is about to take some, with a value of that
+// length. The first one sees to it for all.
+func (a *applier) ready(sp *space, length int) error {
+	need := slab.Needs(len(a.in.key) + length)
+	if all := len(a.in.b); !a.begun && need+all > slab.Modest {
+		need += 2 * all
+	}
+	if !HasRoom() {
+		return a.found(ErrNoMemory)
+	}
+	return a.found(a.ks.prepare(sp, need))
+}
+
+// found is the error of looking for memory.
+func (a *applier) found(err error) error {
+	if err == nil {
+		return nil
+	}
+	a.short = true
+	if a.begun {
+		return ErrHalfDone
+	}
+	return err
 }
 
 type applier struct {
@@ -66,6 +93,8 @@ type applier struct {
 	newer bool
 	in    effectReader
 	last  *opened // the collection that was changed last, and is not yet put back
+	begun bool    // something has been changed
+	short bool    // there was no memory for the next op
 	// fresh is, when newer, the keys that this write has changed here. They
 	// carry its number, as those do that the snapshot had after it, but what
 	// else the write does to them is still to come.
@@ -88,6 +117,7 @@ func (a *applier) leave() {
 
 // enter says that a key is changed.
 func (a *applier) enter(e entry) {
+	a.begun = true
 	e.moved(a.seq)
 	if a.newer {
 		if a.fresh == nil {
@@ -159,6 +189,7 @@ func (a *applier) step() error {
 		if !e.there() {
 			return errMissing
 		}
+		a.begun = true
 		ks.drop(in.db, e)
 		return nil
 	case opExpire:
@@ -169,6 +200,11 @@ func (a *applier) step() error {
 		if !e.there() {
 			return errMissing
 		}
+		if at != 0 {
+			if err := a.ready(sp, 0); err != nil {
+				return err
+			}
+		}
 		a.enter(e)
 		ks.setExpire(&e, at)
 		return nil
@@ -176,6 +212,9 @@ func (a *applier) step() error {
 		at, val := in.int(), in.bytes()
 		if skip || in.err != nil {
 			return nil
+		}
+		if err := a.ready(sp, len(val)); err != nil {
+			return err
 		}
 		a.put(sp, hash, e, &loaded{kind: String, str: val}, at)
 		return nil
@@ -189,17 +228,28 @@ func (a *applier) step() error {
 			in.fail("a string too long")
 			return nil
 		}
+		if e.there() && e.kind() != String {
+			return ErrWrongType
+		}
+		room := 0
+		if !e.there() || !e.cold() {
+			err := a.ready(sp, 0)
+			if err != nil {
+				return err
+			}
+			if room, err = ks.roomToPatch(sp, in.key, e, int(offset)+len(part)); err != nil {
+				return a.found(err)
+			}
+		}
 		if !e.there() {
 			e = ks.add(sp, hash, in.key, nil, String, a.seq, 0)
-		} else if e.kind() != String {
-			return ErrWrongType
 		}
 		a.enter(e)
 		if e.cold() {
 			a.postpone(op, e, operands)
 			return nil
 		}
-		ks.patch(&e, int(offset), part)
+		ks.patch(&e, int(offset), part, room)
 		return nil
 	case opRestore:
 		at, kind, dump := in.int(), in.byte(), in.bytes()
@@ -211,8 +261,16 @@ func (a *applier) step() error {
 			in.fail(err.Error())
 			return nil
 		}
+		if err := a.ready(sp, len(val.str)); err != nil {
+			return err
+		}
 		a.put(sp, hash, e, val, at)
 		return nil
+	}
+	if !skip && (adds(op) || op == opListSet || op == opListInsert) {
+		if err := a.ready(sp, 0); err != nil {
+			return err
+		}
 	}
 	// What is left changes a collection, and makes it if it isn't there. An op
 	// that is cut short, or that takes away, must not leave an empty one.
@@ -376,6 +434,7 @@ func (a *applier) change(op byte, c *collection, skip bool) error {
 
 // flush applies opFlush. After a snapshot only what the flush found goes.
 func (a *applier) flush(which byte) {
+	a.begun = true
 	for db, sp := range a.ks.spaces {
 		if sp == nil || which != allDatabases && int(which) != db {
 			continue

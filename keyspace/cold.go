@@ -123,6 +123,9 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 	if !e.there() || e.Seq() != seq || e.stored() != held || e.cold() || e.Has(openFlag) {
 		return 0
 	}
+	if len(e.Value()) < stubSize && !HasRoom() { // else the stub fits where the value is
+		return 0
+	}
 	size := e.size()
 	ks.dropObject(e)
 	ks.Stats.Offloaded++
@@ -189,8 +192,8 @@ func (a *applier) postpone(op byte, e entry, operands []byte) {
 // Restore brings back the value of a key that was wanted, as the tier gave it; nil if
 // the tier has none. Whatever happened to the key meanwhile has been right: if it was
 // deleted, overwritten or restored, nothing happens; what is pending is carried out.
-// An error means that the tier's record isn't the key's, or that effects don't fit
-// it; the key is then as it was. A large value isn't copied. w is used up.
+// An error means that the tier's record isn't the key's, that effects don't fit
+// it, or ErrNoMemory; the key is then as it was. A large value isn't copied. w is used up.
 func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	e := ks.findCold(k.DB, k.Hash, k.Key)
 	if !e.there() || e.stub().base != k.Seq {
@@ -203,6 +206,10 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	if !fits {
 		return nil
 	}
+	if err := ks.mayTake(e.sp, len(k.Key)+len(w.loaded.str)); err != nil {
+		return err
+	}
+	defer ks.settle()
 	exact := e.stub().base == e.Seq()
 	ks.forget(e)
 	ks.install(&e, w.loaded)

@@ -94,7 +94,9 @@ type Keyspace struct {
 	evict  evictor
 	large  largeKeys
 	wanted []ColdKey // by the last command
-	tier   tierState
+	// prepared is the space that has memory ready for what is going on.
+	prepared *space
+	tier     tierState
 	// inTx says that the transaction has changed something, so that its
 	// command can't be run again.
 	inTx bool
@@ -311,6 +313,19 @@ func (ks *Keyspace) space(db int) *space {
 		ks.spaces[db] = sp
 	}
 	return sp
+}
+
+// Clear lets all keys go, as if there had never been any: what has been loaded
+// is half of something, and its memory is wanted at once.
+func (ks *Keyspace) Clear() {
+	for db, sp := range ks.spaces {
+		if sp != nil {
+			sp.slab.Close()
+			ks.spaces[db] = nil
+		}
+	}
+	ks.account = account{}
+	ks.prepared = nil
 }
 
 // Expect readies an empty logical database for about so many keys.

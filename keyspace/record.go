@@ -130,15 +130,6 @@ func (ks *Keyspace) set(e *entry, val []byte, room int) {
 	e.Rec = must(e.sp.slab.Set(e.hash, e.Rec, val, room))
 }
 
-// must is what a space gives. That there is no memory ends a database as it ends
-// a process: what is half done can't be undone.
-func must(r slab.Rec, err error) slab.Rec {
-	if err != nil {
-		panic(err)
-	}
-	return r
-}
-
 // objects are the big collections of a space, by number.
 type objects struct {
 	list  []object

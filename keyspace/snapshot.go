@@ -85,7 +85,8 @@ func (e entry) appendHead(dst []byte, db int, form byte) []byte {
 }
 
 // Load reads records into a keyspace. Records must not be cut apart between
-// calls. A key that stands in several records has the value of the newest.
+// calls. A key that stands in several records has the value of the newest. After
+// an error, ErrNoMemory too, what is here is half of something.
 func (ks *Keyspace) Load(records []byte) error {
 	r := effectReader{b: records}
 	for len(r.b) > 0 {
@@ -118,6 +119,9 @@ func (ks *Keyspace) Load(records []byte) error {
 			r.fail("a number that no write has")
 			break
 		}
+		if err := ks.mayTake(sp, len(key)+len(val.str)); err != nil {
+			return fmt.Errorf("load snapshot: %w", err)
+		}
 		if !e.there() {
 			ks.create(sp, hash, key, &val, seq, at)
 			continue
@@ -127,6 +131,7 @@ func (ks *Keyspace) Load(records []byte) error {
 		e.moved(seq)
 		ks.setExpire(&e, at)
 	}
+	ks.settle()
 	if r.err != nil {
 		return fmt.Errorf("load snapshot: %w", r.err)
 	}

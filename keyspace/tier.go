@@ -352,6 +352,9 @@ func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
 		return fmt.Errorf("load a key of the tier: %w", err)
 	}
 	sp, hash := ks.space(db), ks.Hash(key)
+	if !HasRoom() {
+		return fmt.Errorf("load a key of the tier: %w", ErrNoMemory)
+	}
 	e := sp.find(hash, key)
 	fresh := !e.there()
 	switch {

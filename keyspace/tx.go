@@ -3,6 +3,7 @@ package keyspace
 import (
 	"slices"
 
+	"vecino/slab"
 	"vecino/value"
 )
 
@@ -77,6 +78,7 @@ func (tx *Tx) EndCommand() {
 	clear(tx.touched)
 	tx.touched = tx.touched[:0]
 	ks.shutAll()
+	ks.settle()
 }
 
 // End ends the transaction and returns its effects, empty if it changed
@@ -230,32 +232,51 @@ const MaxString = 512 << 20
 // PatchString writes part of a string in place, as SETRANGE and APPEND do. A
 // gap between the old end and the offset is filled with zeroes, and a missing
 // key begins empty. The caller has seen to it that the string doesn't get longer
-// than MaxString. It returns the new length.
+// than MaxString. It returns the new length. The error is ErrWrongType, ErrCold or
+// ErrNoMemory.
 func (tx *Tx) PatchString(key []byte, offset int, part []byte) (length int, err error) {
 	e, err := tx.typed(key, String)
 	if err != nil {
 		return 0, err
 	}
+	sp := tx.ks.space(tx.db)
+	room, err := tx.ks.roomToPatch(sp, key, e, offset+len(part))
+	if err != nil {
+		return 0, err
+	}
 	if !e.there() {
-		e = tx.ks.add(tx.ks.space(tx.db), tx.ks.Hash(key), key, nil, String, tx.seq, 0)
+		e = tx.ks.add(sp, tx.ks.Hash(key), key, nil, String, tx.seq, 0)
 	}
 	tx.moved(e)
-	tx.ks.patch(&e, offset, part)
+	tx.ks.patch(&e, offset, part, room)
 	tx.emit(opStrPatch, key)
 	tx.emitInt(int64(offset))
 	tx.emitBytes(part)
 	return len(e.Value()), nil
 }
 
-// patch writes part of a string, which isn't cold.
-func (ks *Keyspace) patch(e *entry, offset int, part []byte) {
-	before := e.bare()
-	length, end := len(e.Value()), offset+len(part)
-	if end > length {
-		room := end
-		if length > 0 && end > e.Room() {
-			room = end + min(end, 1<<20) // as Redis: twice, then a MiB more
+// roomToPatch is for how many bytes there shall be room in a string that is about
+// to be patched up to end, which may be not there yet; the memory for it is ready.
+// It grows by a share of what it is, so that however often it grows, each byte is
+// copied a few times. The error is ErrNoMemory.
+func (ks *Keyspace) roomToPatch(sp *space, key []byte, e entry, end int) (room int, err error) {
+	if e.there() && end <= e.Room() {
+		return end, nil
+	}
+	if e.there() && len(e.Value()) > 0 {
+		room = min(end+max(min(end, 1<<20), end/4), max(end, MaxString))
+		if ks.prepare(sp, slab.Needs(len(key)+room)) == nil {
+			return room, nil
 		}
+	}
+	return end, ks.prepare(sp, slab.Needs(len(key)+end))
+}
+
+// patch writes part of a string, which isn't cold and for which roomToPatch has
+// found room.
+func (ks *Keyspace) patch(e *entry, offset int, part []byte, room int) {
+	before := e.bare()
+	if end := offset + len(part); end > len(e.Value()) {
 		e.Rec = must(e.sp.slab.Resize(e.hash, e.Rec, end, room))
 	}
 	copy(e.Value()[offset:], part)
@@ -288,7 +309,7 @@ func (tx *Tx) SetDeadline(key []byte, at int64) bool {
 }
 
 // Rename moves a value, with its deadline, to another key, whatever that held
-// before. It reports whether there was a value. The error is ErrCold.
+// before. It reports whether there was a value. The error is ErrCold or ErrNoMemory.
 func (tx *Tx) Rename(from, to []byte) (bool, error) {
 	e := tx.find(from)
 	if !e.there() {
@@ -301,14 +322,16 @@ func (tx *Tx) Rename(from, to []byte) (bool, error) {
 	if e.cold() {
 		return false, tx.ks.want(tx.db, e)
 	}
-	tx.put(tx.db, to, from, true)
+	if err := tx.put(tx.db, to, from, true); err != nil {
+		return false, err
+	}
 	tx.remove(tx.find(from), byCommand)
 	return true, nil
 }
 
 // Copy copies a value, with its deadline, to a key of a logical database,
 // whatever that held before. It reports whether there was a value. The error
-// is ErrCold.
+// is ErrCold or ErrNoMemory.
 func (tx *Tx) Copy(from []byte, db int, to []byte) (bool, error) {
 	e := tx.find(from)
 	if !e.there() {
@@ -318,16 +341,23 @@ func (tx *Tx) Copy(from []byte, db int, to []byte) (bool, error) {
 		return false, tx.ks.want(tx.db, e)
 	}
 	tx.used(e)
-	tx.put(db, to, from, false)
+	if err := tx.put(db, to, from, false); err != nil {
+		return false, err
+	}
 	return true, nil
 }
 
 // put gives a key the value of another: a copy of it or, when that is about to
 // be removed, perhaps the value itself.
-func (tx *Tx) put(db int, key, from []byte, leaves bool) {
+func (tx *Tx) put(db int, key, from []byte, leaves bool) error {
 	home, ks := tx.db, tx.ks
 	tx.EndCommand() // what is open belongs to one logical database
 	src := tx.find(from)
+	if src.kind() == String {
+		if err := ks.prepare(ks.space(db), slab.Needs(len(key)+len(src.Value()))); err != nil {
+			return err
+		}
+	}
 	dump, deadline := ks.appendDump(nil, src), src.expire()
 	var val loaded
 	if leaves && src.Has(objectFlag) {
@@ -356,6 +386,7 @@ func (tx *Tx) put(db int, key, from []byte, leaves bool) {
 	tx.emitInt(deadline)
 	tx.effects = append(tx.effects, val.form())
 	tx.emitBytes(dump)
+	return nil
 }
 
 // Flush deletes all keys of this logical database.

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Bytes is an amount of memory, as a person writes it: 512mb, 2gb, 100000.
@@ -76,7 +77,7 @@ type budget struct {
 func divide(total int64) budget {
 	b := budget{total: total}
 	b.cache = min(max(total/16, 4<<20), 256<<20)
-	b.writes = min(max(total/64, 1<<20), 8<<20)
+	b.writes = min(max(total/64, 1<<20), 32<<20)
 	b.process = max(total/8, 20<<20)
 	rest := total - b.cache - 2*b.writes - b.process
 	b.gaps = max(rest/6, 0)
@@ -85,16 +86,27 @@ func divide(total int64) budget {
 }
 
 // defaultMemory is seven tenths of what the machine has, or of what the
-// control group allows if that is less.
+// control group or ulimit -v allows if that is less.
 func defaultMemory() int64 {
 	most := machineMemory("/proc/meminfo")
-	if limit := groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 && (most == 0 || limit < most) {
-		most = limit
+	for _, limit := range []int64{groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"), addressSpace()} {
+		if limit > 0 && (most == 0 || limit < most) {
+			most = limit
+		}
 	}
 	if most == 0 {
 		most = 2 << 30 // where neither can be read
 	}
 	return max(most/10*7, leastMemory)
+}
+
+// addressSpace is how much the process may have of it, 0 for no limit.
+func addressSpace() int64 {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_AS, &limit) != nil || limit.Cur > math.MaxInt64 {
+		return 0
+	}
+	return int64(limit.Cur)
 }
 
 func machineMemory(name string) int64 {

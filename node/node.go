@@ -87,7 +87,7 @@ type Config struct {
 	SegmentBytes int64
 
 	// Memory is how much memory the node may take; docs/memory.md says for what.
-	// Default: seven tenths of what the machine or the control group has.
+	// Default: seven tenths of what the machine, the control group or ulimit -v allows.
 	Memory Bytes
 	data   int64 // what of it is for keys and values, in tests; 0: as Memory is divided
 	// Idle is after how long without use a database leaves memory; 0 is never.
@@ -142,7 +142,6 @@ type Node struct {
 	distance *link.Distance
 	records  *records
 	fleet    *fleetLink
-	reports  *reporter
 	links    linkStates
 	lagged   *delayLine
 	saver    *checkpointer
@@ -151,13 +150,10 @@ type Node struct {
 	keeper   *keeper
 	slept    atomic.Int64
 
-	leftovers leftovers
-
 	mu struct {
 		sync.RWMutex
 		byAddr  map[address]catalog.ID // sleepers as well
 		byID    map[catalog.ID]*placed
-		most    int // there were in byID at a time
 		bedroom bedroom
 	}
 
@@ -416,9 +412,9 @@ func (n *Node) SyncSoon(t *session.Tenant) {
 }
 
 // Changed tells the fleet soon.
-func (n *Node) Changed(t *session.Tenant) {
-	if n.reports != nil {
-		n.reports.changed(t.Record().ID)
+func (n *Node) Changed(*session.Tenant) {
+	if n.fleet != nil {
+		n.fleet.reportSoon()
 	}
 }
 

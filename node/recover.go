@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -51,7 +52,7 @@ func (n *Node) recover() error {
 		if err != nil {
 			return fmt.Errorf("recover database %d: %w", id, err)
 		}
-		if !n.records.has(catalog.ID(id)) {
+		if _, ok := n.records.database(catalog.ID(id)); !ok {
 			n.saver.forget(catalog.ID(id)) // it was destroyed
 			return nil
 		}
@@ -248,6 +249,9 @@ func (s *shard) reapply(off journal.Offset, e *journal.Entry) error {
 		}
 	}
 	err := r.db.Recover(off, e, !r.pos.Covers(r.complete))
+	if errors.Is(err, keyspace.ErrNoMemory) || errors.Is(err, keyspace.ErrHalfDone) {
+		return fmt.Errorf("recover database %d: %w", e.DB, err) // nothing is lost: start again with more
+	}
 	if err != nil {
 		// The content was replaced by a snapshot whose checkpoint wasn't
 		// finished. The primary has it.

@@ -15,9 +15,10 @@ type Copy interface {
 	Position() (catalog.Position, uint64)
 	// Apply carries out the next entry. newer is set until a snapshot that was
 	// taken while the database changed is complete. After an error the content
-	// is worth nothing.
+	// is worth nothing, but after ErrLater it is as it was.
 	Apply(e *journal.Entry, raw []byte, newer bool) error
-	// Install throws all away and begins at a position, to be filled by Load.
+	// Install throws all away and begins at a position, to be filled by Load. After
+	// ErrLater the snapshot is asked for again.
 	Install(pos catalog.Position, hash uint64, time int64) error
 	Load(records []byte) error
 	// Installed says that the snapshot has been loaded; it is complete once
@@ -70,11 +71,17 @@ const (
 )
 
 // retryAfter is how long a follower waits, in milliseconds, before it asks
-// again a primary that wasn't ready or didn't answer.
+// again a primary that wasn't ready or didn't answer, and beyond that after a
+// snapshot that the copy couldn't take: each costs the primary something.
 const (
-	retryAfter  = 100
-	answerAfter = 3000
+	retryAfter    = 100
+	answerAfter   = 3000
+	snapshotAfter = 5000
 )
+
+// ErrLater is an error of a Copy that can't take what comes now, for want of memory.
+// The follower lets a while pass before it asks its primary again.
+var ErrLater = errors.New("this copy can't take it now")
 
 // errGap is an entry that doesn't follow the last one.
 var errGap = errors.New("entry does not follow the history of this copy")
@@ -160,7 +167,13 @@ func (f *Follower) Frame(kind uint8, payload []byte, now int64, out Sender) erro
 		return nil
 	}
 	err := f.frame(kind, payload, now)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrLater):
+		f.Suspend(now)
+		if kind == SnapshotData {
+			f.asked += snapshotAfter
+		}
+	case err != nil:
 		f.ask(now, out)
 	}
 	return err
@@ -244,7 +257,10 @@ func (f *Follower) entries(raw []byte) error {
 		if pos, hash := f.copy.Position(); e.Seq != pos.Seq+1 || e.Epoch < pos.Epoch || e.Prev != hash {
 			return fmt.Errorf("%w: it has %v, the entry is %v", errGap, pos, e.Position())
 		}
-		if err := f.copy.Apply(&e, raw[:n], f.newer); err != nil {
+		switch err := f.copy.Apply(&e, raw[:n], f.newer); {
+		case errors.Is(err, ErrLater):
+			return err
+		case err != nil:
 			f.broken, f.ready = true, false
 			return err
 		}

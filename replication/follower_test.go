@@ -359,6 +359,50 @@ func TestRecordsThatCannotBeLoaded(t *testing.T) {
 	}
 }
 
+// A copy without memory for an entry stays what it was, and asks again soon.
+func TestEntryForWhichThereIsNoMemoryComesAgain(t *testing.T) {
+	r := newReplica(t, long(6), 2)
+	r.follow()
+	r.copy.fail = fmt.Errorf("no memory: %w", ErrLater)
+	if err := r.entries(3, 4); !errors.Is(err, ErrLater) {
+		t.Fatal(err)
+	}
+	r.did("apply 3")
+	r.sent("")
+	if !r.Ready() || !r.Whole() {
+		t.Error("it isn't shown though it is what it was")
+	}
+	_ = r.entries(4) // was on its way
+	r.did("")
+	r.now += retryAfter
+	r.Tick(r.now, &r.out)
+	r.sent("p live Subscribe #1100 1-2")
+	r.mark(Continue, 2)
+	_ = r.entries(3, 4)
+	r.did("apply 3, apply 4")
+}
+
+// One without memory for a snapshot waits longer, since to begin anew isn't cheap.
+func TestSnapshotForWhichThereIsNoMemoryComesAgain(t *testing.T) {
+	r := newReplica(t, long(9), 0)
+	r.Follow("p", true, r.now, &r.out)
+	r.mark(SnapshotBegin, 5)
+	r.out.take()
+	r.copy.fail = ErrLater
+	_ = r.get(SnapshotData, appendNumber(nil, r.number))
+	if r.Whole() {
+		t.Error("it is whole")
+	}
+	r.now += answerAfter
+	r.Tick(r.now, &r.out)
+	r.sent("")
+	r.now += snapshotAfter
+	r.Tick(r.now, &r.out)
+	if m, _ := parseMark(r.out.frames[0].Payload); m.hash == r.h.marks[5] {
+		t.Error("it claims to have what the snapshot begins with")
+	}
+}
+
 func TestFollowerOfAnotherPrimary(t *testing.T) {
 	r := newReplica(t, long(9), 2)
 	r.follow()

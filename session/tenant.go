@@ -2,6 +2,8 @@ package session
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -114,6 +116,7 @@ type Tenant struct {
 	total    uint64 // connections ever
 	lag      int64  // of the last entry applied, in ms
 	heard    int64  // when the primary was last heard, in ms
+	short    int64  // when the log was last told that the primary's entries need more memory than there is
 	started  time.Time
 	scratch  *Scratch
 	enlist   func() // tells the host that it is dirty
@@ -461,10 +464,21 @@ func (t *Tenant) frame(node string, kind uint8, payload []byte) {
 			t.applied(kind)
 		}
 	}
+	if errors.Is(err, replication.ErrLater) {
+		now := t.Now()
+		if now-t.short < tellShortEvery {
+			return
+		}
+		t.short = now
+	}
 	if err != nil {
 		t.Log.Warn("frame refused", "db", uint64(t.record.ID), "node", node, "kind", kind, "err", err.Error())
 	}
 }
+
+// tellShortEvery is how often, in milliseconds, the log is told that this copy has no
+// memory for what its primary sends, which is sent again and again.
+const tellShortEvery = 60_000
 
 // subscribe answers a replica that wants to follow.
 func (t *Tenant) subscribe(node string, payload []byte) error {
@@ -588,7 +602,15 @@ func (c *replicaCopy) Position() (catalog.Position, uint64) {
 }
 
 func (c *replicaCopy) Apply(e *journal.Entry, raw []byte, newer bool) error {
-	return c.tenant.Engine.Apply(e, raw, newer)
+	return later(c.tenant.Engine.Apply(e, raw, newer))
+}
+
+// later says of an error whether it is over when there is memory again.
+func later(err error) error {
+	if errors.Is(err, keyspace.ErrNoMemory) {
+		return fmt.Errorf("%w: %w", replication.ErrLater, err)
+	}
+	return err
 }
 
 func (c *replicaCopy) Install(pos catalog.Position, hash uint64, clock int64) error {
@@ -597,7 +619,13 @@ func (c *replicaCopy) Install(pos catalog.Position, hash uint64, clock int64) er
 	return nil
 }
 
-func (c *replicaCopy) Load(records []byte) error { return c.into.Load(records) }
+func (c *replicaCopy) Load(records []byte) error {
+	err := later(c.into.Load(records))
+	if errors.Is(err, replication.ErrLater) {
+		c.into.Clear() // it comes anew, and what was loaded of it takes the room
+	}
+	return err
+}
 
 func (c *replicaCopy) Installed(complete catalog.Position) error {
 	c.into = nil

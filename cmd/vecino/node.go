@@ -80,7 +80,7 @@ any Redis tool can be pointed at it:
 	f.IntVar(&cfg.Loops, "loops", 0, "event loops (default: one a core)")
 	f.Int64Var(&cfg.CheckpointBytes, "checkpoint-bytes", 256<<20, "journal that may come together before databases are written out")
 	f.Int64Var(&cfg.SegmentBytes, "segment-bytes", 64<<20, "size of the journal's files, which are allocated in advance")
-	f.Var(&cfg.Memory, "memory", "how much memory the node may take, such as 512mb; beyond it values that are not in use are on disk only (default: 70% of the machine's or the control group's)")
+	f.Var(&cfg.Memory, "memory", "how much memory the node may take, such as 512mb; beyond it values that are not in use are on disk only (default: 70% of the machine's, the control group's or ulimit -v's)")
 	f.DurationVar(&cfg.Idle, "idle", 10*time.Minute, "after how long without use a database leaves memory until its next command; 0 is never")
 	f.BoolVar(&cfg.World, "world", false, "take simulated distances from PUT /world on the admin address")
 	f.BoolVar(&cfg.Profile, "pprof", false, "offer profiles under /debug/pprof/ on the admin address")
