@@ -80,7 +80,7 @@ func (c *checkpointer) round(ctx context.Context) {
 	c.mu.wanted, c.mu.gone = make(map[catalog.ID]bool), make(map[catalog.ID]bool)
 	c.mu.Unlock()
 	for id := range gone {
-		if _, ok := n.records.database(id); ok {
+		if n.records.has(id) {
 			continue // it is back
 		}
 		err := n.store.tier.Drop(uint64(id))

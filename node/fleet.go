@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,27 +12,24 @@ import (
 
 	"vecino/api"
 	"vecino/catalog"
-	"vecino/engine"
 	"vecino/gossip"
 	"vecino/link"
 	"vecino/privnet"
 	"vecino/region"
 )
 
-// fleetLink is what a node tells the fleet, and hears from it.
+// fleetLink is what a node hears from the fleet; see reporter for what it tells.
 type fleetLink struct {
 	node   *Node
 	api    *api.Fleet
-	soon   chan struct{}
 	synced chan struct{}
 	once   sync.Once
 
 	// For the goroutine that watches the catalog.
-	nodes map[string]catalog.Node
-	seen  map[catalog.ID]bool // said to live here since the watch began; nil once all has been said
-	ready bool
-
-	sent map[catalog.ID]api.CopyStatus // last reported
+	nodes   map[string]catalog.Node
+	placing []int               // for each shard, how many databases it was given since the watch began
+	seen    map[catalog.ID]bool // said to live here since the watch began; nil once all has been said
+	ready   bool
 }
 
 // join connects the node to the others: links, gossip, and the catalog.
@@ -62,18 +58,25 @@ func (n *Node) join(ctx context.Context) (err error) {
 		return fmt.Errorf("listen for nodes: %w", err)
 	}
 	n.fleet = &fleetLink{
-		node: n, api: api.NewFleet(n.cfg.Fleet, n.cfg.Token), soon: make(chan struct{}, 1), synced: make(chan struct{}),
-		nodes: make(map[string]catalog.Node), seen: make(map[catalog.ID]bool), sent: make(map[catalog.ID]api.CopyStatus),
+		node: n, api: api.NewFleet(n.cfg.Fleet, n.cfg.Token), synced: make(chan struct{}),
+		nodes: make(map[string]catalog.Node), placing: make([]int, len(n.shards)), seen: make(map[catalog.ID]bool),
 	}
+	n.reports = newReporter(n, n.fleet.api)
 	// What the fleet said last is good until it says something else: a node
 	// serves also while the fleet is away.
-	for _, rec := range n.records.databases() {
+	for rec := range n.records.databases() {
 		if rec.CopyOn(n.cfg.ID) != nil {
-			n.place(rec)
+			n.placeSoon(rec)
 		}
+	}
+	for _, s := range n.shards {
+		s.catchUp()
 	}
 	return nil
 }
+
+// placesAtOnce is how many databases a loop gets to know at a time.
+const placesAtOnce = 16
 
 // register tells the fleet that this node is there, and starts to listen to
 // what it says. It returns when the node knows what lives here.
@@ -101,7 +104,7 @@ func (n *Node) register(ctx context.Context) (err error) {
 			n.log.Error("catalog lost", "err", err.Error())
 		}
 	})
-	n.tasks.Go(func() { f.report(ctx) })
+	n.tasks.Go(func() { n.reports.run(ctx) })
 	return nil
 }
 
@@ -122,10 +125,23 @@ func (f *fleetLink) event(e catalog.Event) error {
 		if f.seen != nil {
 			f.seen[e.Database.ID] = true
 		}
-		n.place(e.Database)
+		if f.ready {
+			n.place(e.Database)
+			break
+		}
+		// At first there may be very many. A loop is given some at a time, so that who
+		// is served already doesn't wait long.
+		if s := n.placeSoon(e.Database); s != nil {
+			if f.placing[s.index]++; f.placing[s.index]%placesAtOnce == 0 {
+				s.catchUp()
+			}
+		}
 	case e.Gone != 0:
 		n.remove(e.Gone)
 	case e.Synced:
+		for _, s := range n.shards {
+			s.catchUp()
+		}
 		for _, p := range n.all() {
 			// Taken away while this node was off, or else the fleet has lost
 			// its catalog: nobody is served, and nothing is deleted.
@@ -165,7 +181,7 @@ func (f *fleetLink) machineRestarted(ctx context.Context) {
 	file := filepath.Join(n.cfg.State, "identity")
 	last, err := os.ReadFile(file)
 	if err == nil && !bytes.Equal(last, boot) {
-		for _, rec := range n.records.databases() { // also of those that sleep
+		for rec := range n.records.databases() { // also of those that sleep
 			if c := rec.PrimaryCopy(); c == nil || c.Node != n.cfg.ID {
 				continue
 			}
@@ -176,91 +192,6 @@ func (f *fleetLink) machineRestarted(ctx context.Context) {
 	}
 	if err := os.WriteFile(file, boot, 0o600); err != nil {
 		n.log.Warn("can't write identity", "err", err.Error())
-	}
-}
-
-func (f *fleetLink) reportSoon() {
-	select {
-	case f.soon <- struct{}{}:
-	default:
-	}
-}
-
-// report tells the fleet how the copies here are: at once when one changed its
-// state, else every second what is new, and from time to time everything, for
-// a fleet that was restarted.
-func (f *fleetLink) report(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		most := 0
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.soon:
-		case <-tick.C:
-			most = sleepersASecond
-		}
-		if n%10 == 0 {
-			clear(f.sent)
-		}
-		f.reportOnce(ctx, most)
-	}
-}
-
-// sleepersASecond is of how many databases that sleep the fleet hears in a second.
-const sleepersASecond = 200
-
-func (f *fleetLink) reportOnce(ctx context.Context, sleepersAtMost int) {
-	n := f.node
-	var changed []api.CopyStatus
-	for _, s := range n.shards {
-		s.do(func() {
-			for _, t := range s.tenants {
-				if !t.Here() || !t.Engine.TryLock() {
-					continue // the next report tells
-				}
-				sizes, asleep, hits, wakeMS := t.Engine.Sizes(), t.Engine.State() != engine.Awake, t.HitRatio(), t.Engine.Stats().WakeMS
-				st := api.CopyStatus{
-					Database: t.Record().ID, Role: catalog.Replica, State: catalog.Syncing, Applied: t.Engine.Position(),
-					Head: t.Engine.Position(), LagMS: t.Lag(), Bytes: sizes.Used, Keys: sizes.Keys,
-					Connections: int64(t.Connections()), CommandsPerS: t.CommandsPerS(), Delayed: int64(t.Delayed()),
-				}
-				t.Engine.Unlock()
-				st.Asleep, st.Resident, st.ColdKeys, st.ColdBytes = asleep, sizes.Resident, int64(sizes.ColdKeys), sizes.ColdBytes
-				st.HitRatio, st.WakeMS = math.Round(1000*hits)/1000, wakeMS
-				if c := t.Record().CopyOn(n.cfg.ID); c != nil {
-					st.Generation = c.Generation
-				}
-				if t.IsPrimary() {
-					st.Role = catalog.Primary
-				}
-				if t.Ready() {
-					st.State = catalog.Live
-				}
-				if f.sent[st.Database] != st {
-					changed = append(changed, st)
-				}
-			}
-		})
-	}
-	sleepers := n.statusOfSleepers(sleepersAtMost)
-	if len(changed)+len(sleepers) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := f.api.Report(ctx, n.cfg.ID, api.NodeReport{Copies: append(changed, sleepers...)}); err != nil {
-		if ctx.Err() == nil {
-			n.log.Debug("report refused", "err", err.Error())
-		}
-		return
-	}
-	for _, st := range changed {
-		f.sent[st.Database] = st
-	}
-	for _, st := range sleepers {
-		delete(f.sent, st.Database)
 	}
 }
 

@@ -77,7 +77,7 @@ type budget struct {
 func divide(total int64) budget {
 	b := budget{total: total}
 	b.cache = min(max(total/16, 4<<20), 256<<20)
-	b.writes = min(max(total/64, 1<<20), 32<<20)
+	b.writes = min(max(total/64, 1<<20), 8<<20)
 	b.process = max(total/8, 20<<20)
 	rest := total - b.cache - 2*b.writes - b.process
 	b.gaps = max(rest/6, 0)

@@ -142,6 +142,7 @@ type Node struct {
 	distance *link.Distance
 	records  *records
 	fleet    *fleetLink
+	reports  *reporter
 	links    linkStates
 	lagged   *delayLine
 	saver    *checkpointer
@@ -150,10 +151,13 @@ type Node struct {
 	keeper   *keeper
 	slept    atomic.Int64
 
+	leftovers leftovers
+
 	mu struct {
 		sync.RWMutex
 		byAddr  map[address]catalog.ID // sleepers as well
 		byID    map[catalog.ID]*placed
+		most    int // there were in byID at a time
 		bedroom bedroom
 	}
 
@@ -412,9 +416,9 @@ func (n *Node) SyncSoon(t *session.Tenant) {
 }
 
 // Changed tells the fleet soon.
-func (n *Node) Changed(*session.Tenant) {
-	if n.fleet != nil {
-		n.fleet.reportSoon()
+func (n *Node) Changed(t *session.Tenant) {
+	if n.reports != nil {
+		n.reports.changed(t.Record().ID)
 	}
 }
 

@@ -217,6 +217,13 @@ func (k *keeper) demands() []asking {
 	return list
 }
 
+// forget ends what is known of a database that is no tenant any more.
+func (k *keeper) forget(db *engine.DB) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.barren, db)
+}
+
 // relieve has values leave until enough have, whenever there is too much.
 func (k *keeper) relieve(ctx context.Context) {
 	fruitless := 0

@@ -8,28 +8,28 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
 
 	"vecino/catalog"
-	"vecino/region"
 )
 
 // records is what the fleet last said about the databases here, kept in a file
 // of one event a line, so that a node can start and serve without the fleet.
 //
 // A node may have a hundred thousand databases that sleep. Of each there is one
-// record in memory, which everything shares and nothing changes, and its words
-// that others have too (plan, nodes, regions) are shared among all.
+// record in memory, packed to a third; see packer.
 type records struct {
-	mu    sync.Mutex
-	name  string
-	f     *os.File
-	dbs   map[catalog.ID]*catalog.Database
-	words words
-	n     int // lines in the file
+	mu   sync.Mutex
+	name string
+	f    *os.File
+	dbs  map[catalog.ID]packed
+	pack packer
+	n    int // lines in the file
 }
 
 type recordLine struct {
@@ -38,7 +38,7 @@ type recordLine struct {
 }
 
 func openRecords(name string) (*records, error) {
-	r := &records{name: name, dbs: make(map[catalog.ID]*catalog.Database), words: make(words)}
+	r := &records{name: name, dbs: make(map[catalog.ID]packed), pack: newPacker()}
 	whole, err := r.read()
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
@@ -109,8 +109,7 @@ func (r *records) read() (whole bool, err error) {
 					delete(r.dbs, l.Gone)
 					continue
 				}
-				r.words.share(l.Database)
-				r.dbs[l.Database.ID] = l.Database
+				r.dbs[l.Database.ID] = r.pack.pack(l.Database)
 			}
 			if batches[i].broken {
 				return false, nil
@@ -145,8 +144,8 @@ func (r *records) rewrite() error {
 		return err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	for _, db := range r.dbs {
-		w.Write(encodeRecord(recordLine{Database: db})) // an error stays until Flush
+	for id, p := range r.dbs {
+		w.Write(encodeRecord(recordLine{Database: r.pack.unpack(id, p)})) // an error stays until Flush
 	}
 	if err := errors.Join(w.Flush(), f.Close()); err != nil {
 		return err
@@ -178,15 +177,14 @@ func (r *records) add(l recordLine) {
 }
 
 // put keeps a record, unless there is a newer one, and returns the one that
-// counts, which is not to be changed.
+// counts.
 func (r *records) put(d *catalog.Database) (_ *catalog.Database, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if old, ok := r.dbs[d.ID]; ok && old.Revision >= d.Revision {
-		return old, false
+	if p, ok := r.dbs[d.ID]; ok && p.revision() >= d.Revision {
+		return r.pack.unpack(d.ID, p), false
 	}
-	d = r.words.share(d)
-	r.dbs[d.ID] = d
+	r.dbs[d.ID] = r.pack.pack(d)
 	r.add(recordLine{Database: d})
 	return d, true
 }
@@ -200,50 +198,38 @@ func (r *records) remove(id catalog.ID) {
 	}
 }
 
-// database returns the record of a database. It is not to be changed.
+// database returns the record of a database. It is the caller's.
 func (r *records) database(id catalog.ID) (*catalog.Database, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d, ok := r.dbs[id]
-	return d, ok
+	p, ok := r.dbs[id]
+	if !ok {
+		return nil, false
+	}
+	return r.pack.unpack(id, p), true
 }
 
-func (r *records) databases() []*catalog.Database {
+// has reports whether there is a record of a database.
+func (r *records) has(id catalog.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*catalog.Database, 0, len(r.dbs))
-	for _, d := range r.dbs {
-		all = append(all, d)
+	_, ok := r.dbs[id]
+	return ok
+}
+
+// databases yields all records there are when it begins, but for those that are
+// removed meanwhile. They are the caller's.
+func (r *records) databases() iter.Seq[*catalog.Database] {
+	r.mu.Lock()
+	ids := slices.Collect(maps.Keys(r.dbs))
+	r.mu.Unlock()
+	return func(yield func(*catalog.Database) bool) {
+		for _, id := range ids {
+			if d, ok := r.database(id); ok && !yield(d) {
+				return
+			}
+		}
 	}
-	return all
 }
 
 func (r *records) close() error { return r.f.Close() }
-
-// words are strings that many records have.
-type words map[string]string
-
-func (w words) one(s string) string {
-	if s == "" {
-		return ""
-	}
-	if old, ok := w[s]; ok {
-		return old
-	}
-	w[s] = s
-	return s
-}
-
-// share has a record use the words that are known, and no more memory than it
-// needs.
-func (w words) share(d *catalog.Database) *catalog.Database {
-	d.Plan, d.Policy = w.one(d.Plan), w.one(d.Policy)
-	d.Durability = catalog.Durability(w.one(string(d.Durability)))
-	d.Copies = slices.Clip(slices.Clone(d.Copies))
-	for i := range d.Copies {
-		c := &d.Copies[i]
-		c.Region, c.Node = region.Code(w.one(string(c.Region))), w.one(c.Node)
-		c.Role, c.State = catalog.Role(w.one(string(c.Role))), catalog.State(w.one(string(c.State)))
-	}
-	return d
-}

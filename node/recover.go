@@ -52,7 +52,7 @@ func (n *Node) recover() error {
 		if err != nil {
 			return fmt.Errorf("recover database %d: %w", id, err)
 		}
-		if _, ok := n.records.database(catalog.ID(id)); !ok {
+		if !n.records.has(catalog.ID(id)) {
 			n.saver.forget(catalog.ID(id)) // it was destroyed
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -280,12 +281,20 @@ func (s *shard) close() error {
 // place makes or updates the tenant of a record, from any goroutine; it
 // returns when the tenant serves.
 func (n *Node) place(rec *catalog.Database) {
+	if s := n.placeSoon(rec); s != nil {
+		s.catchUp()
+	}
+}
+
+// placeSoon is place, but for a new tenant it doesn't wait: it returns the shard on
+// which that is going to serve.
+func (n *Node) placeSoon(rec *catalog.Database) *shard {
 	// The seed of its hashes must be known before its first entry is written.
 	rec, changed := n.records.put(rec)
 	p := n.find(rec.ID)
 	if p == nil && !changed && n.sleeps(rec.ID) {
 		n.index(rec, nil)
-		return
+		return nil
 	}
 	if p != nil {
 		n.index(rec, p)
@@ -294,17 +303,21 @@ func (n *Node) place(rec *catalog.Database) {
 				p.Update(*rec)
 			}
 		})
-		return
+		return nil
 	}
 	s := n.shardOf(rec.ID)
-	s.do(func() {
+	s.loop.Post(func() {
 		if old := s.parting[rec.ID]; old != nil {
 			old.Do(func() { old.Owner.Settle(func() { s.settleIn(rec) }) })
 			return
 		}
 		s.settleIn(rec)
 	})
+	return s
 }
+
+// catchUp returns when the shard has done what it was asked for before.
+func (s *shard) catchUp() { s.do(func() {}) }
 
 // settleIn makes the tenant of a record, unless there is one.
 func (s *shard) settleIn(rec *catalog.Database) {
@@ -316,13 +329,16 @@ func (s *shard) settleIn(rec *catalog.Database) {
 		})
 		return
 	}
+	slept := s.node.sleeps(rec.ID) // then the fleet knows its state
 	t := s.newTenant(rec)
 	s.tenants[rec.ID] = t
 	s.at[t] = len(s.order)
 	s.order = append(s.order, t)
 	t.Update(*rec)
 	s.node.index(rec, &placed{t, s})
-	s.node.Changed(t)
+	if !slept {
+		s.node.Changed(t)
+	}
 }
 
 // newTenant makes a tenant of what recovery found, or an empty one.
@@ -351,6 +367,7 @@ func (n *Node) index(rec *catalog.Database, p *placed) {
 	defer n.mu.Unlock()
 	if p != nil {
 		n.mu.byID[rec.ID] = p
+		n.mu.most = max(n.mu.most, len(n.mu.byID))
 	}
 	n.mu.byAddr[rec.Address.As16()] = rec.ID
 }
@@ -389,6 +406,7 @@ func (n *Node) retire(id catalog.ID) {
 		p.Close()
 		p.Owner.Settle(func() { delete(p.shard.parting, id) })
 		n.store.forget(p.Engine)
+		n.keeper.forget(p.Engine)
 	})
 }
 
@@ -413,6 +431,16 @@ func (s *shard) strike(t *session.Tenant) {
 	}
 	s.order[last] = nil
 	s.order = s.order[:last]
+}
+
+// fit gives back room that there is for many more tenants. It is for the loop's thread.
+func (s *shard) fit() {
+	s.tenants, s.at, s.lively = fitted(s.tenants), fitted(s.at), fitted(s.lively)
+	s.unsafe, s.syncing, s.parting = fitted(s.unsafe), fitted(s.syncing), fitted(s.parting)
+	s.order = slices.Clip(slices.Clone(s.order))
+	if len(s.dirty) == 0 {
+		s.dirty = nil
+	}
 }
 
 // do runs fn on the shard's loop and waits for it. It returns at once when

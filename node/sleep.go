@@ -4,8 +4,12 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"vecino/api"
@@ -72,7 +76,9 @@ func (n *Node) putAsleep(id catalog.ID, s sleeper) {
 func (n *Node) bed(id catalog.ID, s sleeper) {
 	b := &n.mu.bedroom
 	b.sleepers[id] = s
-	b.news = append(b.news, id)
+	if len(b.news) <= len(b.sleepers) { // else they come and go faster than can be told
+		b.news = append(b.news, id)
+	}
 	if s.next != 0 {
 		heap.Push(&b.alarms, alarm{s.next, id})
 	}
@@ -161,16 +167,82 @@ func (n *Node) hibernate(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		before := time.Now().Add(-n.cfg.Idle).UnixMilli()
-		for _, p := range n.all() {
-			if ctx.Err() != nil {
-				return
-			}
-			if p.Active() <= before {
-				n.layDown(ctx, p, before)
-			}
+		n.layDownIdle(ctx, time.Now().Add(-n.cfg.Idle).UnixMilli())
+		n.giveBack()
+	}
+}
+
+// sleepsAtOnce is how many databases fall asleep at a time. Each waits for the disk, and
+// those that wait at the same time share a sync.
+const sleepsAtOnce = 16
+
+// layDownIdle puts to sleep who has been idle since before.
+func (n *Node) layDownIdle(ctx context.Context, before int64) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	slots := make(chan struct{}, sleepsAtOnce)
+	for _, p := range n.all() {
+		if ctx.Err() != nil {
+			return
+		}
+		if p.Active() > before {
+			continue
+		}
+		slots <- struct{}{}
+		tasks.Go(func() {
+			n.layDown(ctx, p, before)
+			<-slots
+		})
+	}
+}
+
+// leftovers is what databases that fell asleep have left behind: garbage, and room in
+// maps, which keep what they ever had.
+type leftovers struct {
+	of   atomic.Int64 // databases since memory was given back
+	seen int64        // of them, when last looked
+	gave time.Time
+}
+
+const (
+	manyLeftovers = 1000             // with fewer it isn't worth a collection
+	giveBackEvery = 10 * time.Second // while more and more fall asleep
+)
+
+// giveBack returns to the system what many have left behind, once no more fall asleep or
+// from time to time. The runtime alone would take minutes, and maps would keep it.
+func (n *Node) giveBack() {
+	l := &n.leftovers
+	of := l.of.Load()
+	more := of != l.seen
+	l.seen = of
+	if of < manyLeftovers || more && time.Since(l.gave) < giveBackEvery {
+		return
+	}
+	l.of.Add(-of)
+	l.seen, l.gave = l.of.Load(), time.Now()
+	n.mu.Lock()
+	fits := 4*len(n.mu.byID) > n.mu.most
+	if !fits {
+		n.mu.byID, n.mu.most = fitted(n.mu.byID), len(n.mu.byID)
+	}
+	n.mu.Unlock()
+	if !fits { // few tenants are left
+		n.store.fit()
+		for _, s := range n.shards {
+			s.do(s.fit)
 		}
 	}
+	if n.cfg.OwnProcess {
+		debug.FreeOSMemory()
+	}
+}
+
+// fitted is a map with no more room than it needs.
+func fitted[K comparable, V any](m map[K]V) map[K]V {
+	n := make(map[K]V, len(m))
+	maps.Copy(n, m)
+	return n
 }
 
 // sleepOldest puts the database to sleep that has been idle for longest, though not
@@ -233,6 +305,7 @@ func (n *Node) layDown(ctx context.Context, p *placed, before int64) (slept bool
 	}
 	if slept {
 		n.slept.Add(1)
+		n.leftovers.of.Add(1)
 	}
 	return slept
 }
@@ -258,6 +331,8 @@ func (s *shard) layOff(p *placed, before int64) {
 	s.strike(p.Tenant)
 	p.Close()
 	n.store.forget(db)
+	n.keeper.forget(db)
+	n.leftovers.of.Add(1)
 	n.mu.Lock()
 	delete(n.mu.byID, id)
 	n.bed(id, sl)
@@ -315,18 +390,45 @@ type address [16]byte
 // just became some, of the others in turn, so that a fleet that was started anew hears
 // of all within some minutes and a hundred thousand cost little.
 func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
-	if most == 0 {
-		return nil
+	for _, st := range n.toldNext(most) {
+		rec, ok := n.records.database(st.id)
+		if !ok {
+			continue
+		}
+		c := rec.CopyOn(n.cfg.ID)
+		if c == nil {
+			continue
+		}
+		list = append(list, api.CopyStatus{
+			Database: st.id, Generation: c.Generation, Role: c.Role, State: catalog.Live, Applied: st.pos, Head: st.pos, Bytes: st.used, Keys: st.keys,
+			Asleep: true, ColdKeys: st.keys, ColdBytes: st.used, HitRatio: 1,
+		})
 	}
+	return list
+}
+
+// remindersASecond is of how many sleepers the fleet hears again in a second.
+const remindersASecond = 200
+
+type namedSleeper struct {
+	id catalog.ID
+	sleeper
+}
+
+// toldNext takes from the lists the sleepers that the fleet hears of next.
+func (n *Node) toldNext(most int) (list []namedSleeper) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := &n.mu.bedroom
-	if len(b.news) == 0 && len(b.turn) == 0 {
-		for id := range b.sleepers {
-			b.turn = append(b.turn, id)
-		}
-		if len(b.turn) < most {
-			most = min(most, len(b.turn)/10+1) // a few sleepers needn't be told every second
+	if len(b.news) == 0 {
+		most = min(most, remindersASecond)
+		if len(b.turn) == 0 {
+			for id := range b.sleepers {
+				b.turn = append(b.turn, id)
+			}
+			if len(b.turn) < most {
+				most = min(most, len(b.turn)/10+1) // a few sleepers needn't be told every second
+			}
 		}
 	}
 	for len(list) < most && len(b.news)+len(b.turn) > 0 {
@@ -336,22 +438,9 @@ func (n *Node) statusOfSleepers(most int) (list []api.CopyStatus) {
 		}
 		id := (*from)[len(*from)-1]
 		*from = (*from)[:len(*from)-1]
-		s, ok := b.sleepers[id]
-		if !ok {
-			continue
+		if s, ok := b.sleepers[id]; ok {
+			list = append(list, namedSleeper{id, s})
 		}
-		rec, ok := n.records.database(id)
-		if !ok {
-			continue
-		}
-		c := rec.CopyOn(n.cfg.ID)
-		if c == nil {
-			continue
-		}
-		list = append(list, api.CopyStatus{
-			Database: id, Generation: c.Generation, Role: c.Role, State: catalog.Live, Applied: s.pos, Head: s.pos, Bytes: s.used, Keys: s.keys,
-			Asleep: true, ColdKeys: s.keys, ColdBytes: s.used, HitRatio: 1,
-		})
 	}
 	return list
 }

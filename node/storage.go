@@ -84,6 +84,13 @@ func (st *store) forget(db *engine.DB) {
 	delete(st.dbs, db)
 }
 
+// fit gives back room that there is for many more databases.
+func (st *store) fit() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.dbs = fitted(st.dbs)
+}
+
 // since is the write from which the next complete sweep goes on. It is not for
 // inside a session.
 func (st *store) since(p *placed) uint64 {
@@ -394,9 +401,6 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		s.ks.Sweep(&at, since, looks, func(r *keyspace.Record) { s.note(some.add(r)) })
 		took := time.Since(began)
 		if at.Done() {
-			if pos := db.Position(); pos.Seq > m.end.Seq {
-				m.end = pos
-			}
 			m.measure(db)
 		}
 		db.Unlock()
@@ -413,6 +417,12 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 			looks *= 2
 		}
 		runtime.Gosched()
+	}
+	// Parts show also what was written after their record was swept.
+	db.Lock()
+	defer db.Unlock()
+	if pos := db.Position(); pos.Seq > m.end.Seq {
+		m.end = pos
 	}
 	return nil
 }

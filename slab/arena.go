@@ -546,7 +546,7 @@ func blockSize(addr uint64) int {
 		return freeSize(addr)
 	case kindPad:
 		return 8
-	case kindPage, kindSegment:
+	case kindPage, kindSegment, kindPrints:
 		return int(*word(addr + 8)>>53) * 8
 	default:
 		if w0&wideBit != 0 {

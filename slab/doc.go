@@ -9,6 +9,7 @@
 //
 //	Space   the records of one logical database: Find, Insert, Set, Remove,
 //	        scans, deadlines                               space.go, expiry.go
+//	        fingerprints of keys without a record          prints.go
 //	Rec     a record: what is in it, read and written      record.go
 //	arena   the memory of a Space, cut into blocks         arena.go
 //	pool    the memory of the process, cut into chunks     pool.go

@@ -41,7 +41,8 @@ const (
 // Kinds of blocks. Those from 1 to MaxKind are records.
 const (
 	kindFree    = 0 // in a free list
-	MaxKind     = 11
+	MaxKind     = 10
+	kindPrints  = 11 // a bucket of fingerprints
 	kindDead    = 12 // free, but in no list
 	kindPad     = 13 // 8 bytes that are of no use
 	kindPage    = 14 // of the expiry heap

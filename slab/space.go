@@ -46,6 +46,7 @@ type Space struct {
 	depth   uint8
 	wide    uint16 // the most slots a segment ever had
 	expiry  expiry
+	prints  prints
 	cleanup runtime.Cleanup
 }
 
@@ -97,17 +98,17 @@ func (s *Space) Len() int { return s.n }
 type Stats struct {
 	Held  int64 // all of it
 	Live  int64 // of which records and table
-	Index int64 // of which the table
+	Index int64 // of which the table, and fingerprints
 	Dead  int64 // of Held: free blocks that wait for use or compaction
 }
 
 // Stats tells what memory the space has.
 func (s *Space) Stats() Stats {
-	goHeap := int64(8*cap(s.dir) + 8*cap(s.free) + 8*cap(s.expiry.pages) + 16*cap(s.held.units) + 16*cap(s.held.small) + 400)
+	goHeap := int64(8*cap(s.dir) + 8*cap(s.free) + 8*cap(s.expiry.pages) + 8*cap(s.prints.dir) + 16*cap(s.held.units) + 16*cap(s.held.small) + 400)
 	return Stats{
 		Held:  s.total + s.large + goHeap,
 		Live:  s.live + s.large + goHeap,
-		Index: s.index + int64(8*cap(s.dir)),
+		Index: s.index + s.prints.bytes + int64(8*cap(s.dir)+8*cap(s.prints.dir)),
 		Dead:  s.wasted(),
 	}
 }
@@ -1102,6 +1103,8 @@ func (s *Space) move(addr uint64, size int) bool {
 	switch w0 >> kindShift {
 	case kindPage:
 		s.expiry.pages[w0&refMask] = to
+	case kindPrints:
+		s.movedPrints(w0, to)
 	case kindSegment:
 		hash := w0 << 16
 		if e := entryOf(s, hash); e&refMask == addr {

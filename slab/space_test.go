@@ -106,7 +106,52 @@ func (s *Space) check() error {
 	for _, p := range s.expiry.pages {
 		inUse[p] = blockSize(p)
 	}
+	if err := s.checkPrints(inUse); err != nil {
+		return err
+	}
 	return s.checkBlocks(inUse)
+}
+
+func (s *Space) checkPrints(inUse map[uint64]int) error {
+	p, n, bytes := &s.prints, 0, int64(0)
+	if (p.dir == nil) != (p.n == 0) || p.dir != nil && len(p.dir) != 1<<p.depth {
+		return fmt.Errorf("%d fingerprints in a directory of %d, of depth %d", p.n, len(p.dir), p.depth)
+	}
+	for i := 0; i < len(p.dir); {
+		e := p.dir[i]
+		depth, ref := uint8(e>>printDepth), e&refMask
+		span := 1 << (p.depth - depth)
+		for j := range span {
+			if i&(span-1) != 0 || p.dir[i+j] != e {
+				return fmt.Errorf("fingerprints: entry %d of depth %d is not that of %d", i+j, depth, i)
+			}
+		}
+		if (ref == 0) != (printCount(e) == 0) {
+			return fmt.Errorf("fingerprints: entry %x", e)
+		}
+		if ref != 0 {
+			inUse[ref] = blockSize(ref)
+			bytes += int64(blockSize(ref))
+			if printCount(e) > printRoom(e) || printCount(e) > mostPrints {
+				return fmt.Errorf("%d fingerprints where there is room for %d", printCount(e), printRoom(e))
+			}
+		}
+		for j := range printCount(e) {
+			v := printAt(ref, j)
+			if j > 0 && v <= printAt(ref, j-1) {
+				return fmt.Errorf("fingerprint %x after %x", v, printAt(ref, j-1))
+			}
+			if got := v << printDrop << printTop >> (64 - (p.depth - printTop)) &^ uint64(span-1); got != uint64(i)&(1<<(p.depth-printTop)-1) {
+				return fmt.Errorf("fingerprint %x stands at %d", v, i)
+			}
+		}
+		n += printCount(e)
+		i += span
+	}
+	if n != p.n || bytes != p.bytes {
+		return fmt.Errorf("%d fingerprints of %d bytes, says %d of %d", n, bytes, p.n, p.bytes)
+	}
+	return nil
 }
 
 func (s *Space) checkBlocks(inUse map[uint64]int) error {
