@@ -112,7 +112,7 @@ type arena struct {
 	live  int64 // bytes of blocks in use that lie in chunks
 	large int64 // bytes of blocks that have their memory for themselves
 
-	patient bool // what is done now can be left, and doesn't draw on the reserve
+	patient bool // what is done now can be left, and draws on nothing that is kept back
 
 	// The chunk that is being emptied.
 	victim struct {
@@ -191,7 +191,7 @@ func (a *arena) refill(n, c int) error {
 	}
 	base, err := process.take(size, false)
 	if err != nil {
-		if unit, ok := a.held.ready.take(unitSize); ok {
+		if unit, ok := a.readied(unitSize); ok {
 			base, size = unit, unitSize
 		} else {
 			size = spanSize(uint64(n + chunkHead))
@@ -204,6 +204,14 @@ func (a *arena) refill(n, c int) error {
 	a.retire()
 	a.adopt(base, size)
 	return nil
+}
+
+// readied takes so much of what is ready, if what is done now is what it is for.
+func (a *arena) readied(size uint64) (addr uint64, ok bool) {
+	if a.patient {
+		return 0, false
+	}
+	return a.held.ready.take(size)
 }
 
 // adopt makes a chunk the bump region.
@@ -372,7 +380,7 @@ func (a *arena) largest() int {
 
 // allocOwn makes a block that has its memory for itself.
 func (a *arena) allocOwn(n uint64) (addr, small uint64, err error) {
-	addr, ok := a.held.ready.take(n)
+	addr, ok := a.readied(n)
 	if !ok {
 		if addr, err = process.take(n, !a.patient); err != nil {
 			return 0, 0, err

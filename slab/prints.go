@@ -198,7 +198,9 @@ func (s *Space) endPrints() {
 func (s *Space) newBucket(depth uint8, hash uint64, n int) (e uint64, ok bool) {
 	n = min(n+n/8+3, mostPrints)
 	size := roundUp(printHead + n*printBytes + 3)
+	s.patient = true
 	addr, small, err := s.alloc(size)
+	s.patient = false
 	if err != nil {
 		return 0, false
 	}
