@@ -137,8 +137,16 @@ func TestCopiesOfOneDatabaseWakeEachOther(t *testing.T) {
 	cl.conn.Close()
 	rest := func() {
 		t.Helper()
-		db.asleep("scl") // it stops following
-		db.asleep("mad") // which the primary has seen, or it would stay
+		c.eventually("both asleep", func() error {
+			db.layDown("scl") // it stops following
+			db.layDown("mad") // which the primary has seen, or it would stay
+			for _, r := range []region.Code{"scl", "mad"} { // one may have woken the other once more
+				if !c.nodes[r].sleeps(db.id) {
+					return fmt.Errorf("there is a tenant in %s", r)
+				}
+			}
+			return nil
+		})
 	}
 	rest()
 
