@@ -57,7 +57,7 @@ func (b *bench) density() (string, error) {
 		return c.pipeline(densityKeys, func(i int) []string { return []string{"SET", keyName(i), "a value of some twenty bytes"} })
 	})
 	if err != nil {
-		return "", fmt.Errorf("fill: %w", err)
+		return "", fmt.Errorf("fill: %w; the node said:\n%s", err, s.node.lastWords())
 	}
 	filled := time.Since(begun)
 
