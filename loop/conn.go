@@ -103,11 +103,21 @@ func (c *Conn) Loop() *Loop { return c.loop.Load() }
 func (c *Conn) Post(fn func()) bool {
 	return c.post(func() {
 		if c.owner == c.owner.loop.common {
-			fn()
+			c.follow(fn)
 			return
 		}
-		c.owner.push(item{fn: fn})
+		c.owner.push(item{fn: func() { c.follow(fn) }})
 	})
+}
+
+// follow calls fn, or has it called where the connection is to move: when the loop was
+// taken over in the batch in which that was asked for, mail is read once more before it goes.
+func (c *Conn) follow(fn func()) {
+	if c.state == moving {
+		c.Post(fn)
+		return
+	}
+	fn()
 }
 
 // post is Loop.Post on the loop that the connection is on by then.

@@ -325,6 +325,40 @@ func TestLoopIsTakenOverWhileItWaits(t *testing.T) {
 	}
 }
 
+// A letter to a connection that moves arrives after it, also when the loop is taken over
+// before the connection has gone.
+func TestConnectionMovesWhileTheLoopIsTakenOver(t *testing.T) {
+	moved, entered, release := false, make(chan struct{}), make(chan struct{})
+	l := startLoop(t, Options{BeforeFlush: func(l *Loop) {
+		if moved {
+			moved = false
+			l.Wait(func() { close(entered); <-release })
+		}
+	}})
+	other := startLoop(t, Options{})
+	owner := other.NewOwner(nil)
+	read := make(chan *Loop, 1)
+	mover := connect(t, l, &funcs{data: func(c *Conn, in []byte) int {
+		if c.Loop() == l {
+			moved = true
+			c.SetHandler(echo)
+			c.GiveTo(owner)
+			c.Post(func() { read <- c.Loop() })
+		}
+		return len(in)
+	}})
+	near := connect(t, l, &funcs{opened: func(c *Conn) { c.SetOwner(l.NewOwner(nil)) }, data: echo.data})
+	ask(t, near, "before")
+	send(t, mover, "go\n")
+	<-entered
+	ask(t, near, "meanwhile")
+	close(release)
+	if at := <-read; at != other {
+		t.Error("the letter was read before the connection had moved")
+	}
+	ask(t, mover, "after")
+}
+
 // Owner whose lock somebody holds is passed over.
 func TestOwnerThatIsNotReady(t *testing.T) {
 	l := startLoop(t, Options{})

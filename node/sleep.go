@@ -280,26 +280,24 @@ func (n *Node) layDown(ctx context.Context, p *placed, before int64) (slept bool
 	// what it last wrote has been committed.
 	unlock := n.store.lock(db)
 	defer unlock()
-	done := make(chan struct{})
+	done := make(chan bool, 1)
 	if !p.Owner.Post(func() {
 		db.Lock()
 		defer db.Unlock()
 		if p.Active() > before || n.find(db.ID()) != p {
-			close(done)
+			done <- false
 			return
 		}
-		if db.State() == engine.Awake && n.store.complete(db) {
-			slept = p.Sleep()
-		}
+		slept := db.State() == engine.Awake && n.store.complete(db) && p.Sleep()
 		if !n.cfg.Standalone && p.Vacant() {
 			p.Owner.Settle(func() { p.shard.layOff(p, before) })
 		}
-		close(done)
+		done <- slept
 	}) {
 		return false
 	}
 	select {
-	case <-done:
+	case slept = <-done:
 	case <-ctx.Done():
 		return false
 	}
