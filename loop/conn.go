@@ -195,6 +195,10 @@ func (c *Conn) OutPending() int { return len(c.Out) - c.sent }
 // InPending is how many received bytes are kept because they were not used.
 func (c *Conn) InPending() int { return len(c.in) }
 
+// Unread reports whether something has come of which the handler hasn't heard. It is for
+// the loop's own functions, such as timers.
+func (c *Conn) Unread() bool { return c.seen != 0 }
+
 // Pause stops offering input, and soon reading it, until Resume. When the
 // peer closes its end meanwhile, the connection is closed at once, unread input
 // and all: a client that is gone waits for nothing.

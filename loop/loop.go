@@ -458,8 +458,8 @@ func (l *Loop) serve(r *runner, o *Owner) (end outcome) {
 			l.calls = 0
 		}
 	}
-	if o.owes = max(0, o.owes+l.now.Sub(r.began)-slice); o.owes > 0 {
-		o.owes = min(o.owes, mostOwed)
+	if o != l.common { // which is everybody's: new connections wait in it
+		o.owes = min(max(0, o.owes+l.now.Sub(r.began)-slice), mostOwed)
 	}
 	return done
 }

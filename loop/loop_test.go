@@ -901,6 +901,26 @@ func TestMoveWithUnsentOutput(t *testing.T) {
 	expect(t, conn, "after\n")
 }
 
+func TestInputIsUnreadUntilItsTurn(t *testing.T) {
+	if portableLoop {
+		t.Skip("a goroutine of its own brings it, in its time")
+	}
+	l := startLoop(t, Options{})
+	var c *Conn
+	conn := connect(t, l, &funcs{opened: func(opened *Conn) { c = opened }, data: echo.data})
+	unread := make(chan bool, 3)
+	do(t, l, func() {
+		unread <- c.Unread()
+		send(t, conn, "one\n")
+		l.Post(func() { unread <- c.Unread() }) // mail comes before the connections' turns
+	})
+	expect(t, conn, "one\n")
+	do(t, l, func() { unread <- c.Unread() })
+	if before, between, after := <-unread, <-unread, <-unread; before || !between || after {
+		t.Errorf("unread %v before it came, %v when it had come, %v when it was read", before, between, after)
+	}
+}
+
 func TestRoundTripAllocatesNothing(t *testing.T) {
 	if raceEnabled || portableLoop {
 		t.Skip("they allocate")

@@ -47,11 +47,7 @@ func (n *Node) accept(fd int, peer netip.AddrPort) {
 	}
 	g := &greeter{node: n}
 	if c := n.adopt(s, fd, peer, g); c != nil {
-		g.timer = s.loop.After(headerPatience, func() {
-			g.timer = nil
-			n.refused.slow.Add(1)
-			c.Close()
-		})
+		g.timer = s.loop.After(headerPatience, func() { g.giveUp(c) })
 	}
 }
 
@@ -115,6 +111,18 @@ func (g *greeter) Data(c *loop.Conn, in []byte) (used int) {
 	c.GiveTo(p.Owner)
 	c.Post(func() { a.open(c) })
 	return n
+}
+
+// giveUp closes a connection whose header didn't come in time. It may have come and
+// not been read, if the loop has much to do: then that isn't held against it.
+func (g *greeter) giveUp(c *loop.Conn) {
+	if c.Unread() {
+		g.timer = c.Loop().After(headerPatience, func() { g.giveUp(c) })
+		return
+	}
+	g.timer = nil
+	g.node.refused.slow.Add(1)
+	c.Close()
 }
 
 // Closed is called when the client went before it was known.
