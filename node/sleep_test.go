@@ -140,7 +140,8 @@ func TestCopiesOfOneDatabaseWakeEachOther(t *testing.T) {
 		c.eventually("both asleep", func() error {
 			db.layDown("scl") // it stops following
 			db.layDown("mad") // which the primary has seen, or it would stay
-			for _, r := range []region.Code{"scl", "mad"} { // one may have woken the other once more
+			// One may have woken the other once more.
+			for _, r := range []region.Code{"scl", "mad"} {
 				if !c.nodes[r].sleeps(db.id) {
 					return fmt.Errorf("there is a tenant in %s", r)
 				}
