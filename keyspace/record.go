@@ -437,7 +437,7 @@ func (ks *Keyspace) keep(e *entry, c *collection) {
 		return
 	}
 	room := len(blob)
-	if moved {
+	if moved && len(e.Value()) > 0 { // it has outgrown its place; one that is new may never grow
 		room += value.Reserve(len(blob))
 	}
 	ks.set(e, blob, room)

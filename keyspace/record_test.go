@@ -49,6 +49,32 @@ func (w *writer) fill(n, length int) {
 	}
 }
 
+// A collection gets room to grow when it grows, not when it is made.
+func TestANewCollectionHasNoRoomToSpare(t *testing.T) {
+	if slab.Scramble(false) {
+		defer slab.Scramble(true)
+	}
+	w := newWriter()
+	push := func(n int) {
+		w.write(func(tx *Tx) {
+			l, _ := tx.List([]byte("list"))
+			for range n {
+				l.Push(Back, make([]byte, 16))
+			}
+		})
+	}
+	push(100)
+	e := w.ks.spaces[0].find(w.ks.Hash([]byte("list")), []byte("list"))
+	if room := e.Room() - len(e.Value()); room >= 8 {
+		t.Errorf("a list that was just made has room for %d bytes", room)
+	}
+	push(1)
+	e = w.ks.spaces[0].find(e.hash, []byte("list"))
+	if room := e.Room() - len(e.Value()); room < 32 {
+		t.Errorf("a list that grows has room for %d bytes only", room)
+	}
+}
+
 func TestAKeyTakesFewBytes(t *testing.T) {
 	if slab.Scramble(false) {
 		defer slab.Scramble(true)
