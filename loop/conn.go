@@ -72,6 +72,7 @@ type Conn struct {
 	blocked    bool // the kernel takes no more; told when it does
 	throttled  bool // not read because its client doesn't read
 	finished   bool // the peer sends no more, and the end of what it sent has been seen
+	owing      bool // replies to what it sent are still to come
 	corked     bool // what is in Out stays there
 	flushFirst bool // close when all is sent
 }
@@ -211,6 +212,17 @@ func (c *Conn) Pause() {
 // finished sending, as in `printf ... | nc`, still gets its replies, and what it has sent is
 // read after Resume. A peer that has broken the connection is noticed all the same.
 func (c *Conn) Hold() { c.pausing = held }
+
+// Owe says whether replies are still to come for what was offered, though no input
+// is kept back for them. While they are, the peer's end doesn't close the
+// connection: one that has only finished sending gets them first. One that has
+// broken the connection is noticed all the same.
+func (c *Conn) Owe(replies bool) {
+	c.owing = replies
+	if c.finished && !replies && !c.flushFirst {
+		c.part()
+	}
+}
 
 // Paused tells whether Pause or Hold is in force.
 func (c *Conn) Paused() bool { return c.pausing != running }
@@ -476,6 +488,13 @@ func (c *Conn) read(b []byte) (n int) {
 func (c *Conn) finish() {
 	c.finished = true
 	c.seen = 0
+	if !c.owing {
+		c.part()
+	}
+}
+
+// part closes the connection, whose peer has finished, when all has been sent.
+func (c *Conn) part() {
 	if c.OutPending() == 0 {
 		c.fail(io.EOF)
 	} else {

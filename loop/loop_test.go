@@ -430,6 +430,47 @@ func TestPeerFinishesSendingWhileHeld(t *testing.T) {
 	}
 }
 
+// Replies that come from elsewhere reach a peer that has finished sending, each
+// as it comes; then the connection ends.
+func TestPeerFinishesSendingWhileRepliesAreOwed(t *testing.T) {
+	l := startLoop(t, Options{})
+	owed, closed := make(chan *Conn, 2), make(chan error, 1)
+	conn := connect(t, l, &funcs{
+		data:   lines(func(c *Conn, line []byte) { c.Owe(true); owed <- c }),
+		closed: func(c *Conn, err error) { closed <- err },
+	})
+	send(t, conn, "forward\nforward\n")
+	conn.CloseWrite()
+	c := <-owed
+	until(t, l, func() bool { return c.finished })
+	for _, reply := range []string{"one\n", "two\n"} {
+		do(t, l, func() { c.Prepare(); c.Out = append(c.Out, reply...); c.Flush(); c.Owe(reply == "one\n") })
+		expect(t, conn, reply)
+	}
+	expectEnd(t, conn)
+	if err := <-closed; !errors.Is(err, io.EOF) {
+		t.Errorf("closed with %v, want EOF", err)
+	}
+}
+
+func TestPeerBreaksTheConnectionWhileRepliesAreOwed(t *testing.T) {
+	l := startLoop(t, Options{})
+	owed, closed := make(chan *Conn, 1), make(chan error, 1)
+	conn := connect(t, l, &funcs{
+		data:   lines(func(c *Conn, line []byte) { c.Owe(true); owed <- c }),
+		closed: func(c *Conn, err error) { closed <- err },
+	})
+	send(t, conn, "forward\n")
+	conn.CloseWrite()
+	c := <-owed
+	until(t, l, func() bool { return c.finished })
+	conn.SetLinger(0)
+	conn.Close()
+	if err := <-closed; err == nil {
+		t.Error("closed without an error")
+	}
+}
+
 func TestPeerBreaksTheConnectionWhileHeld(t *testing.T) {
 	l := startLoop(t, Options{})
 	held, closed := make(chan struct{}), make(chan error, 1)

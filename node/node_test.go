@@ -287,6 +287,41 @@ func TestEveryRegionReadsItsWrites(t *testing.T) {
 	}
 }
 
+// As in printf '...' | nc -N: who has only finished sending gets all replies, also
+// those of the primary far away, but waits for no key.
+func TestRepliesReachWhoHasFinishedSending(t *testing.T) {
+	c := newCluster(t, "mad", "scl")
+	db := c.create("mad", "scl")
+	cl := db.client("scl")
+	var all []byte
+	for i := range 200 {
+		all = resp.AppendCommand(all, "SET", fmt.Sprint(i), "v")
+		all = resp.AppendCommand(all, "PING")
+	}
+	all = resp.AppendCommand(all, "BLPOP", "nothing", "0")
+	all = resp.AppendCommand(all, "SET", "behind", "v")
+	if _, err := cl.conn.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if set, ping := cl.receive(), cl.receive(); set != "OK" || ping != "PONG" {
+			t.Fatalf("replies %d are %s and %s", i, set, ping)
+		}
+	}
+	if v, err := cl.r.Read(); !errors.Is(err, io.EOF) {
+		t.Errorf("behind the last reply comes %v, %v", v, err)
+	}
+	c.eventually("nobody waits", func() error {
+		if n := db.waiting(); n > 0 {
+			return fmt.Errorf("%d wait", n)
+		}
+		return nil
+	})
+}
+
 func TestBlockedInOneRegionServedFromAnother(t *testing.T) {
 	c := newCluster(t, "mad", "scl")
 	db := c.create("mad", "scl")

@@ -37,6 +37,7 @@ type Conn interface {
 	Pause()
 	Hold()
 	Resume()
+	Owe(replies bool)
 	Close()
 	CloseAfterFlush()
 	Peer() netip.AddrPort

@@ -221,6 +221,7 @@ func (s *Session) release() {
 	if len(buf) > 0 {
 		s.write(buf)
 	}
+	s.conn.Owe(s.track.Owes())
 	if until > 0 {
 		if !s.listed {
 			s.listed = true

@@ -81,6 +81,12 @@ func (t *Tracker) ReadHere(applied catalog.Position) bool {
 // here must then queue its reply with Answered.
 func (t *Tracker) Busy() bool { return len(t.queue) > 0 }
 
+// Owes reports whether a reply has yet to leave that will do so soon: the first
+// isn't that of a command which waits for something to happen.
+func (t *Tracker) Owes() bool {
+	return len(t.queue) > 0 && (t.queue[0].arrived || t.queue[0].what != SentBlocking)
+}
+
 // InFlight is how many commands the primary has not answered.
 func (t *Tracker) InFlight() int { return t.inFlight }
 

@@ -62,6 +62,7 @@ func (c *conn) Queued() int          { return len(c.out) }
 func (c *conn) Expect(n int)         { c.need = n }
 func (c *conn) Pause()               { c.paused = true }
 func (c *conn) Hold()                { c.paused = true }
+func (c *conn) Owe(bool)             {} // clients here don't finish and go on to read
 func (c *conn) Close()               { c.closed = true; c.mark() }
 func (c *conn) CloseAfterFlush()     { c.ending = true; c.mark() }
 func (c *conn) Peer() netip.AddrPort { return netip.AddrPortFrom(here, 40000+c.port) }
