@@ -33,6 +33,10 @@ type Row struct {
 	Keys       Keys
 	Traits     Traits
 
+	// Looks says which elements of the collections at its keys the command looks at. One
+	// that has none may look at all.
+	Looks func(p *keyspace.Part, argv [][]byte)
+
 	Read  func(db *keyspace.View, args *Args, out *resp.Writer) error
 	Write func(db *keyspace.Tx, args *Args, out *resp.Writer) error
 	Conn  func(c Client, args *Args, out *resp.Writer) error

@@ -12,19 +12,19 @@ var hashRows = []Row{
 	{
 		Name: "HDEL", Usage: "key field [field ...]", Since: "2.0.0", Group: HashGroup,
 		Summary: "Removes fields of a hash, and with its last field the hash.", Complexity: "O(N), N fields",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Write: hdel,
 	},
 	{
 		Name: "HEXISTS", Usage: "key field", Since: "2.0.0", Group: HashGroup,
 		Summary: "Tells whether a hash has a field.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Looks: element(2),
 		Read: hexists,
 	},
 	{
 		Name: "HGET", Usage: "key field", Since: "2.0.0", Group: HashGroup,
 		Summary: "Gives the value of a field.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Looks: element(2),
 		Read: hget,
 	},
 	{
@@ -36,13 +36,13 @@ var hashRows = []Row{
 	{
 		Name: "HINCRBY", Usage: "key field increment", Since: "2.0.0", Group: HashGroup,
 		Summary: "Adds a whole number to the value of a field, which is 0 if there is none.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: element(2),
 		Write: hincrby,
 	},
 	{
 		Name: "HINCRBYFLOAT", Usage: "key field increment", Since: "2.6.0", Group: HashGroup,
 		Summary: "Adds a number to the value of a field, which is 0 if there is none.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: element(2),
 		Write: hincrbyfloat,
 	},
 	{
@@ -54,19 +54,19 @@ var hashRows = []Row{
 	{
 		Name: "HLEN", Usage: "key", Since: "2.0.0", Group: HashGroup,
 		Summary: "Counts the fields of a hash.", Complexity: "O(1)",
-		Arity: Exactly(2), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(2), Keys: FirstKey, Traits: Fast, Looks: onlyLength,
 		Read: hlen,
 	},
 	{
 		Name: "HMGET", Usage: "key field [field ...]", Since: "2.0.0", Group: HashGroup,
 		Summary: "Gives the values of several fields.", Complexity: "O(N), N fields asked for",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Read: hmget,
 	},
 	{
 		Name: "HMSET", Usage: "key field value [field value ...]", Since: "2.0.0", Group: HashGroup,
 		Summary: "Sets fields of a hash. HSET does the same and says how many are new.", Complexity: "O(N), N fields",
-		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: elements(2, 2),
 		Write: hmset,
 	},
 	{
@@ -84,19 +84,19 @@ var hashRows = []Row{
 	{
 		Name: "HSET", Usage: "key field value [field value ...]", Since: "2.0.0", Group: HashGroup,
 		Summary: "Sets fields of a hash, creating the hash if there is none.", Complexity: "O(N), N fields",
-		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: elements(2, 2),
 		Write: hset,
 	},
 	{
 		Name: "HSETNX", Usage: "key field value", Since: "2.0.0", Group: HashGroup,
 		Summary: "Sets a field that isn't there yet.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: element(2),
 		Write: hsetnx,
 	},
 	{
 		Name: "HSTRLEN", Usage: "key field", Since: "3.2.0", Group: HashGroup,
 		Summary: "Gives the length of the value of a field.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Looks: element(2),
 		Read: hstrlen,
 	},
 	{

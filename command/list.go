@@ -12,7 +12,7 @@ var listRows = []Row{
 	{
 		Name: "BLMOVE", Usage: "source destination LEFT|RIGHT LEFT|RIGHT timeout", Since: "6.2.0", Group: ListGroup,
 		Summary: "Moves an element from an end of a list to an end of another, and waits for one if there is none.", Complexity: "O(1)",
-		Arity: Exactly(6), Keys: TwoKeys, Traits: Blocks | GrowsMemory | NoScript,
+		Arity: Exactly(6), Keys: TwoKeys, Traits: Blocks | GrowsMemory | NoScript, Looks: ends,
 		Write: blmove,
 	},
 	{
@@ -24,25 +24,25 @@ var listRows = []Row{
 	{
 		Name: "BLPOP", Usage: "key [key ...] timeout", Since: "2.0.0", Group: ListGroup,
 		Summary: "Takes the first element of the first list that has any, and waits if none has.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -2, Step: 1}, Traits: Blocks | NoScript,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -2, Step: 1}, Traits: Blocks | NoScript, Looks: front,
 		Write: waitsToPop(keyspace.Front),
 	},
 	{
 		Name: "BRPOP", Usage: "key [key ...] timeout", Since: "2.0.0", Group: ListGroup,
 		Summary: "Takes the last element of the first list that has any, and waits if none has.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -2, Step: 1}, Traits: Blocks | NoScript,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -2, Step: 1}, Traits: Blocks | NoScript, Looks: back,
 		Write: waitsToPop(keyspace.Back),
 	},
 	{
 		Name: "BRPOPLPUSH", Usage: "source destination timeout", Since: "2.2.0", Group: ListGroup,
 		Summary: "Moves the last element of a list to the front of another, and waits for one if there is none. BLMOVE is the newer name.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: TwoKeys, Traits: Blocks | GrowsMemory | NoScript,
+		Arity: Exactly(4), Keys: TwoKeys, Traits: Blocks | GrowsMemory | NoScript, Looks: ends,
 		Write: brpoplpush,
 	},
 	{
 		Name: "LINDEX", Usage: "key index", Since: "1.0.0", Group: ListGroup,
 		Summary: "Gives one element of a list; -1 is the last.", Complexity: "O(N), N elements between it and the nearer end",
-		Arity: Exactly(3), Keys: FirstKey,
+		Arity: Exactly(3), Keys: FirstKey, Looks: at(1),
 		Read: lindex,
 	},
 	{
@@ -54,13 +54,13 @@ var listRows = []Row{
 	{
 		Name: "LLEN", Usage: "key", Since: "1.0.0", Group: ListGroup,
 		Summary: "Counts the elements of a list.", Complexity: "O(1)",
-		Arity: Exactly(2), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(2), Keys: FirstKey, Traits: Fast, Looks: onlyLength,
 		Read: llen,
 	},
 	{
 		Name: "LMOVE", Usage: "source destination LEFT|RIGHT LEFT|RIGHT", Since: "6.2.0", Group: ListGroup,
 		Summary: "Moves an element from an end of a list to an end of another, or of the same.", Complexity: "O(1)",
-		Arity: Exactly(5), Keys: TwoKeys, Traits: GrowsMemory,
+		Arity: Exactly(5), Keys: TwoKeys, Traits: GrowsMemory, Looks: ends,
 		Write: lmove,
 	},
 	{
@@ -72,7 +72,7 @@ var listRows = []Row{
 	{
 		Name: "LPOP", Usage: "key [count]", Since: "1.0.0", Group: ListGroup,
 		Summary: "Takes elements from the front of a list.", Complexity: "O(N), N elements taken",
-		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast, Looks: counted(keyspace.Front),
 		Write: pops(keyspace.Front),
 	},
 	{
@@ -84,19 +84,19 @@ var listRows = []Row{
 	{
 		Name: "LPUSH", Usage: "key element [element ...]", Since: "1.0.0", Group: ListGroup,
 		Summary: "Puts elements in front of a list, one after the other, creating the list if there is none.", Complexity: "O(N), N elements",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: front,
 		Write: pushes(keyspace.Front, false),
 	},
 	{
 		Name: "LPUSHX", Usage: "key element [element ...]", Since: "2.2.0", Group: ListGroup,
 		Summary: "Puts elements in front of a list that is there already.", Complexity: "O(N), N elements",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: front,
 		Write: pushes(keyspace.Front, true),
 	},
 	{
 		Name: "LRANGE", Usage: "key start stop", Since: "1.0.0", Group: ListGroup,
 		Summary: "Gives the elements from start to stop, both included.", Complexity: "O(S+N), S elements between start and the nearer end, N elements given",
-		Arity: Exactly(4), Keys: FirstKey,
+		Arity: Exactly(4), Keys: FirstKey, Looks: between,
 		Read: lrange,
 	},
 	{
@@ -108,37 +108,37 @@ var listRows = []Row{
 	{
 		Name: "LSET", Usage: "key index element", Since: "1.0.0", Group: ListGroup,
 		Summary: "Changes one element of a list.", Complexity: "O(N), N elements between it and the nearer end",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory,
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory, Looks: at(1),
 		Write: lset,
 	},
 	{
 		Name: "LTRIM", Usage: "key start stop", Since: "1.0.0", Group: ListGroup,
 		Summary: "Keeps the elements from start to stop, both included, and removes all others.", Complexity: "O(N), N elements removed",
-		Arity: Exactly(4), Keys: FirstKey,
+		Arity: Exactly(4), Keys: FirstKey, Looks: at(2),
 		Write: ltrim,
 	},
 	{
 		Name: "RPOP", Usage: "key [count]", Since: "1.0.0", Group: ListGroup,
 		Summary: "Takes elements from the end of a list.", Complexity: "O(N), N elements taken",
-		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(2), Keys: FirstKey, Traits: Fast, Looks: counted(keyspace.Back),
 		Write: pops(keyspace.Back),
 	},
 	{
 		Name: "RPOPLPUSH", Usage: "source destination", Since: "1.2.0", Group: ListGroup,
 		Summary: "Moves the last element of a list to the front of another. LMOVE is the newer name.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: TwoKeys, Traits: GrowsMemory,
+		Arity: Exactly(3), Keys: TwoKeys, Traits: GrowsMemory, Looks: ends,
 		Write: rpoplpush,
 	},
 	{
 		Name: "RPUSH", Usage: "key element [element ...]", Since: "1.0.0", Group: ListGroup,
 		Summary: "Puts elements at the end of a list, creating the list if there is none.", Complexity: "O(N), N elements",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: back,
 		Write: pushes(keyspace.Back, false),
 	},
 	{
 		Name: "RPUSHX", Usage: "key element [element ...]", Since: "2.2.0", Group: ListGroup,
 		Summary: "Puts elements at the end of a list that is there already.", Complexity: "O(N), N elements",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: back,
 		Write: pushes(keyspace.Back, true),
 	},
 }
@@ -205,14 +205,14 @@ func last(list *keyspace.List, end keyspace.End) int {
 func pop(list *keyspace.List, end keyspace.End, count int64, out *resp.Writer) {
 	n := int(min(count, int64(list.Len())))
 	out.Array(n)
+	if n == 0 {
+		return
+	}
 	left := n
 	write := func(element []byte) bool {
-		if left == 0 {
-			return false
-		}
-		left--
 		out.Bulk(element)
-		return true
+		left--
+		return left > 0 // behind the last there may be elements that aren't in memory
 	}
 	if end == keyspace.Front {
 		list.Range(0, write)

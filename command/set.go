@@ -13,13 +13,13 @@ var setRows = []Row{
 	{
 		Name: "SADD", Usage: "key member [member ...]", Since: "1.0.0", Group: SetGroup,
 		Summary: "Adds members to a set, creating the set if there is none.", Complexity: "O(N), N members",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: elements(2, 1),
 		Write: sadd,
 	},
 	{
 		Name: "SCARD", Usage: "key", Since: "1.0.0", Group: SetGroup,
 		Summary: "Counts the members of a set.", Complexity: "O(1)",
-		Arity: Exactly(2), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(2), Keys: FirstKey, Traits: Fast, Looks: onlyLength,
 		Read: scard,
 	},
 	{
@@ -55,7 +55,7 @@ var setRows = []Row{
 	{
 		Name: "SISMEMBER", Usage: "key member", Since: "1.0.0", Group: SetGroup,
 		Summary: "Tells whether a set has a member.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Looks: element(2),
 		Read: sismember,
 	},
 	{
@@ -67,13 +67,13 @@ var setRows = []Row{
 	{
 		Name: "SMISMEMBER", Usage: "key member [member ...]", Since: "6.2.0", Group: SetGroup,
 		Summary: "Tells for each of several members whether a set has it.", Complexity: "O(N), N members asked for",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Read: smismember,
 	},
 	{
 		Name: "SMOVE", Usage: "source destination member", Since: "1.0.0", Group: SetGroup,
 		Summary: "Moves a member from one set to another.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: TwoKeys, Traits: Fast | TakesMemory,
+		Arity: Exactly(4), Keys: TwoKeys, Traits: Fast | TakesMemory, Looks: element(3),
 		Write: smove,
 	},
 	{
@@ -91,7 +91,7 @@ var setRows = []Row{
 	{
 		Name: "SREM", Usage: "key member [member ...]", Since: "1.0.0", Group: SetGroup,
 		Summary: "Removes members from a set, and with its last member the set.", Complexity: "O(N), N members",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Write: srem,
 	},
 	{

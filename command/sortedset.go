@@ -31,13 +31,13 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZADD", Usage: "key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]", Since: "1.2.0", Group: SortedSet,
 		Summary: "Gives members their scores, creating the sorted set if there is none.", Complexity: "O(M*log(N)), M members, N members in the set",
-		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: AtLeast(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: elements(3, 2),
 		Write: zadd,
 	},
 	{
 		Name: "ZCARD", Usage: "key", Since: "1.2.0", Group: SortedSet,
 		Summary: "Counts the members of a sorted set.", Complexity: "O(1)",
-		Arity: Exactly(2), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(2), Keys: FirstKey, Traits: Fast, Looks: onlyLength,
 		Read: zcard,
 	},
 	{
@@ -61,7 +61,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZINCRBY", Usage: "key increment member", Since: "1.2.0", Group: SortedSet,
 		Summary: "Adds to the score of a member, which is 0 if there is none.", Complexity: "O(log(N)), N members",
-		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory,
+		Arity: Exactly(4), Keys: FirstKey, Traits: Fast | GrowsMemory, Looks: element(3),
 		Write: zincrby,
 	},
 	{
@@ -97,7 +97,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZMSCORE", Usage: "key member [member ...]", Since: "6.2.0", Group: SortedSet,
 		Summary: "Gives the scores of several members.", Complexity: "O(N), N members asked for",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Read: zmscore,
 	},
 	{
@@ -151,7 +151,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZREM", Usage: "key member [member ...]", Since: "1.2.0", Group: SortedSet,
 		Summary: "Removes members from a sorted set, and with its last member the set.", Complexity: "O(M*log(N)), M members removed, N members in the set",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: Fast, Looks: elements(2, 1),
 		Write: zrem,
 	},
 	{
@@ -205,7 +205,7 @@ var sortedSetRows = []Row{
 	{
 		Name: "ZSCORE", Usage: "key member", Since: "1.2.0", Group: SortedSet,
 		Summary: "Gives the score of a member.", Complexity: "O(1)",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast, Looks: element(2),
 		Read: zscore,
 	},
 	{

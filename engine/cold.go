@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -67,12 +68,19 @@ type fetches struct {
 }
 
 type fetchID struct {
-	db  int
-	seq uint64
-	key string
+	db   int
+	seq  uint64
+	key  string
+	need string // what of it, if not all
 }
 
-func idOf(k *keyspace.ColdKey) fetchID { return fetchID{k.DB, k.Seq, string(k.Key)} }
+func idOf(k *keyspace.ColdKey) fetchID {
+	id := fetchID{db: k.DB, seq: k.Seq, key: string(k.Key)}
+	if k.Need != nil {
+		id.need = fmt.Sprint(*k.Need)
+	}
+	return id
+}
 
 // fetch is one value on its way.
 type fetch struct {
@@ -120,6 +128,7 @@ func (db *DB) newLoad(who Loader) *Parked {
 // want adds the keys of a command whose values it needs to those wanted, if they
 // are cold, and reports whether any is.
 func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
+	db.lookAt(row, argv)
 	db.keys = row.Needs(db.keys[:0], argv)
 	for i, key := range db.keys {
 		if db.ks.WantCold(logical, key) {
@@ -128,6 +137,15 @@ func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
 		db.keys[i] = nil
 	}
 	return any
+}
+
+// lookAt says which elements of collections a command looks at, if it says so itself.
+func (db *DB) lookAt(row *command.Row, argv [][]byte) {
+	if row.Looks == nil {
+		db.ks.LookAtAll()
+	} else {
+		row.Looks(db.ks.LookAt(row.Write != nil), argv)
+	}
 }
 
 // severalKeys reports whether a write may have changed one key when it finds out
@@ -220,12 +238,12 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, w *keyspace.Warm, err error
 func (db *DB) restore(now int64, k *keyspace.ColdKey, w *keyspace.Warm, err error, asked bool) (told error) {
 	defer db.guard(&told)
 	if err == nil {
-		if err = db.ks.Restore(*k, w); err == nil && db.needs(now, k) {
+		if err = db.ks.Restore(*k, w); err == nil && db.ks.Needs(k) {
 			err = errOther // asking again would give the same
 		}
 	}
 	f := &db.fetches
-	if err == nil || !db.ks.IsCold(k.DB, k.Key) {
+	if err == nil || !db.ks.Needs(k) {
 		f.failing = false
 		if asked { // else it would be the first to go again
 			view := db.ks.View(k.DB, now, db.cfg.Rand)
@@ -247,17 +265,6 @@ func (db *DB) restore(now int64, k *keyspace.ColdKey, w *keyspace.Warm, err erro
 }
 
 var errOther = errors.New("the tier holds another value of a key than the one that was put there last")
-
-// needs reports whether a key's value is the one that was asked for, and still not
-// in memory.
-func (db *DB) needs(now int64, k *keyspace.ColdKey) bool {
-	if !db.ks.IsCold(k.DB, k.Key) {
-		return false
-	}
-	db.ks.View(k.DB, now, nil) // forgets what was wanted
-	db.ks.WantCold(k.DB, k.Key)
-	return db.ks.Wanted()[0].Seq == k.Seq
-}
 
 // loaded has a command offered again, unless its client is gone.
 func (db *DB) loaded(p *Parked) {
@@ -368,7 +375,7 @@ func (db *DB) catchUp() {
 		k := f.backlog[n]
 		n++
 		delete(f.listed, idOf(&k))
-		if db.ks.IsCold(k.DB, k.Key) && f.under[idOf(&k)] == nil {
+		if db.ks.Needs(&k) && f.under[idOf(&k)] == nil {
 			next = append(next, k)
 		}
 	}
@@ -409,9 +416,12 @@ func (r retrier) Loaded(err error) {
 	}
 }
 
-// wantAll adds the keys of a transaction's commands to those wanted.
+// wantAll adds the keys of a transaction's commands to those wanted. Where several of
+// them are about a list, all of it is: where they say that they look, the ones before may
+// have moved something else.
 func (db *DB) wantAll(r *Request, commands []Queued) {
 	logical := r.Client.DB()
+	lists := make(map[waitKey]struct{})
 	db.ks.View(logical, r.Now, nil) // forgets what was wanted
 	for _, q := range commands {
 		if q.Row == selectRow && len(q.Argv) == 2 {
@@ -421,6 +431,17 @@ func (db *DB) wantAll(r *Request, commands []Queued) {
 		}
 		if q.Row.Conn == nil {
 			db.want(logical, q.Row, q.Argv)
+			if p := db.ks.LooksAt(); p == nil || len(p.Spans) == 0 {
+				continue
+			}
+			db.ks.LookAtAll()
+			for _, key := range q.Row.Keys.Of(nil, q.Argv) {
+				k := waitKey{logical, string(key)}
+				if _, again := lists[k]; again {
+					db.ks.WantCold(logical, key)
+				}
+				lists[k] = struct{}{}
+			}
 		}
 	}
 }

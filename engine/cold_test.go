@@ -30,7 +30,7 @@ func (s *storage) answer(now int64, err error) {
 	k := s.asked[0]
 	s.asked = s.asked[1:]
 	r := s.records[string(k.Key)]
-	w, bad := r.Thaw(s.db.HashSeed())
+	w, bad := r.Thaw(s.db.HashSeed(), k.Need)
 	if err == nil {
 		err = bad
 	}
@@ -235,7 +235,7 @@ func TestAValueOfAnotherTimeIsNotAskedForAgainAndAgain(t *testing.T) {
 	}
 	asked := b.tier.asked[0]
 	b.tier.asked = nil
-	w, err := now.Thaw(b.db.HashSeed())
+	w, err := now.Thaw(b.db.HashSeed(), nil)
 	b.db.Fetched(b.now, asked, w, err)
 	o.want("")
 	b.tier.answer(b.now, nil)

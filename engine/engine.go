@@ -279,6 +279,9 @@ func (db *DB) run(r *Request) (err error) {
 	switch {
 	case row.Read != nil:
 		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
+		if row.Looks != nil && db.anyCold() {
+			db.lookAt(row, r.Argv)
+		}
 		db.args.Start(row, r.Argv)
 		return row.Read(&db.view, &db.args, r.Out)
 	case row.Write != nil:
@@ -286,7 +289,13 @@ func (db *DB) run(r *Request) (err error) {
 		if err != nil {
 			return err
 		}
-		if severalKeys(row) && db.anyCold() && db.want(r.Client.DB(), row, r.Argv) {
+		cold := false
+		if db.anyCold() {
+			if db.lookAt(row, r.Argv); severalKeys(row) {
+				cold = db.want(r.Client.DB(), row, r.Argv)
+			}
+		}
+		if cold {
 			err = keyspace.ErrCold
 		} else if err = db.admit(tx, row, r.Argv); err == nil {
 			db.args.Start(row, r.Argv)
@@ -513,9 +522,11 @@ func (db *DB) runOne(r *Request, tx *keyspace.Tx, q Queued) error {
 		if err := db.admit(tx, row, q.Argv); err != nil {
 			return err
 		}
+		db.lookAt(row, q.Argv)
 		return row.Write(tx, &db.args, r.Out)
 	case row.Read != nil:
 		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
+		db.lookAt(row, q.Argv)
 		return row.Read(&db.view, &db.args, r.Out)
 	default:
 		return row.Conn(r.Client, &db.args, r.Out)

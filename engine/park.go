@@ -175,6 +175,7 @@ func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	p.req.Now = now
 	tx := db.ks.Begin(p.db, now, db.pos.Seq+1, db.cfg.Rand, true)
 	tx.Forgive(p.keys)
+	db.lookAt(p.req.Row, p.req.Argv)
 	var err error
 	if p.req.Row.Has(command.GrowsMemory) {
 		err = tx.MayTake(p.req.Argv, false) // it only moves what is there

@@ -298,7 +298,7 @@ func (a *applier) step() error {
 	switch {
 	case skip:
 		return a.change(op, nil, true)
-	case !e.cold():
+	case !e.cold() || e.Has(objectFlag) && a.within(op, e):
 		if a.last == nil {
 			a.last = ks.open(e)
 		}

@@ -1,12 +1,12 @@
 package keyspace
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"vecino/eviction"
 	"vecino/internal/invariant"
+	"vecino/value"
 )
 
 // A cold key has its record here (key, kind, seq, deadline, size) and its
@@ -32,6 +32,8 @@ import (
 // the value is kept as *pending* until the value comes. Restore then carries it
 // out. An effect that doesn't look at the value throws away what is pending.
 
+// Of a collection that is stored in parts, some may be in memory: partly.go.
+
 // ErrCold is returned where the value of a cold key is needed. Wanted says of
 // which keys.
 var ErrCold = errors.New("the value is on disk")
@@ -42,6 +44,9 @@ type ColdKey struct {
 	Hash uint64
 	Key  []byte
 	Seq  uint64 // of the value in the tier; the key's own may have moved on
+	// Need is what of it is needed, if it lies in parts; nil for all. Any other value
+	// is needed as a whole.
+	Need *value.Need
 }
 
 // begin begins a command at a time.
@@ -54,29 +59,32 @@ func (ks *Keyspace) begin(now int64) {
 		clear(ks.wanted)
 		ks.wanted = ks.wanted[:0]
 	}
+	ks.look.all = true
 }
 
 // Wanted are the keys whose values the last command, or the last Apply, needs.
 // It is valid until the next; the keys in it may be kept.
 func (ks *Keyspace) Wanted() []ColdKey { return ks.wanted }
 
-// want notes a cold key and returns ErrCold.
-func (ks *Keyspace) want(db int, e entry) error {
+// want notes a cold key, and what is needed of it, and returns ErrCold.
+func (ks *Keyspace) want(db int, e entry, need *value.Need) error {
 	invariant.That(!ks.inTx, "a command needs a cold value after its transaction has changed something")
-	ks.note(db, e)
+	ks.note(db, e, need)
 	return ErrCold
 }
 
-func (ks *Keyspace) note(db int, e entry) {
+func (ks *Keyspace) note(db int, e entry, need *value.Need) {
 	const few = 64 // beyond, twice the same key is cheaper than looking for it
 	if len(ks.wanted) < few {
-		for _, k := range ks.wanted {
+		for i := range ks.wanted {
+			k := &ks.wanted[i]
 			if k.Hash == e.hash && k.DB == db && string(k.Key) == string(e.Key()) {
+				k.Need = k.Need.With(need)
 				return
 			}
 		}
 	}
-	ks.wanted = append(ks.wanted, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), e.stub().base})
+	ks.wanted = append(ks.wanted, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), e.stub().base, need})
 }
 
 // findCold is the entry of a key that is cold, else of none.
@@ -99,16 +107,30 @@ func (ks *Keyspace) IsCold(db int, key []byte) bool {
 	return ks.findCold(db, ks.Hash(key), key).there()
 }
 
-// WantCold adds a key to Wanted if it is cold, and reports whether it is.
+// WantCold adds a key to Wanted if it is cold, and something of it that is looked at (see
+// LookAt) is not in memory. It reports whether that is so.
 func (ks *Keyspace) WantCold(db int, key []byte) bool {
 	if ks.account.coldKeys == 0 {
 		return false
 	}
 	e := ks.findCold(db, ks.Hash(key), key)
-	if e.there() {
-		ks.note(db, e)
+	if !e.there() {
+		return false
 	}
-	return e.there()
+	need, lacks := ks.lacks(e)
+	if lacks {
+		ks.note(db, e, need)
+	}
+	return lacks
+}
+
+// Needs reports whether a key still lacks what was wanted of it.
+func (ks *Keyspace) Needs(k *ColdKey) bool {
+	e := ks.findCold(k.DB, k.Hash, k.Key)
+	if !e.there() || e.stub().base != k.Seq {
+		return false
+	}
+	return k.Need == nil || !e.Has(objectFlag) || !e.object().partial().Satisfies(k.Need)
 }
 
 // Offload lets go the value of a key of which the tier holds, for certain,
@@ -120,16 +142,21 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 		return 0
 	}
 	e := sp.find(hash, key)
-	if !e.there() || e.Seq() != seq || e.stored() != held || e.cold() || e.Has(openFlag) {
+	if !e.there() || e.Seq() != seq || e.stored() != held || e.cold() && !e.Has(objectFlag) || e.Has(openFlag) {
 		return 0
 	}
 	if len(e.Value()) < stubSize && !HasRoom() { // else the stub fits where the value is
 		return 0
 	}
-	size := e.size()
-	ks.dropObject(e)
+	size, away := e.size(), int64(0)
+	if e.cold() {
+		away = e.stub().away
+		ks.forget(e)
+	} else {
+		ks.dropObject(e)
+	}
 	ks.Stats.Offloaded++
-	return ks.chill(&e, size, seq)
+	return ks.chill(&e, size, seq) - away
 }
 
 // chill makes a key cold, which has no object, and counts for size bytes with
@@ -140,8 +167,7 @@ func (ks *Keyspace) chill(e *entry, size int64, base uint64) (away int64) {
 	var b [stubSize]byte
 	ks.set(e, b[:], stubSize)
 	away = max(size-e.bare(), 1) // as short as its stub a value is in tests only
-	binary.LittleEndian.PutUint64(e.Value(), uint64(away))
-	binary.LittleEndian.PutUint64(e.Value()[8:], base)
+	putStub(e.Value(), stub{base, away})
 	e.Mark(coldFlag)
 	ks.charge(e.sp, account{used: e.bare() + away - before, away: away, coldKeys: 1})
 	return away
@@ -153,6 +179,7 @@ func (ks *Keyspace) forget(e entry) {
 	if !e.cold() {
 		return
 	}
+	ks.dropObject(e)
 	away := e.stub().away
 	ks.charge(e.sp, account{used: -away, away: -away, pending: -int64(len(e.pending().ops)), coldKeys: -1})
 	if e.Has(pendingFlag) {
@@ -186,11 +213,11 @@ func (a *applier) postpone(op byte, e entry, operands []byte) {
 	operands = operands[:len(operands)-len(a.in.b)]
 	a.ks.await(e, []byte{op | sameKey}, a.newer)
 	a.ks.await(e, operands, a.newer)
-	a.ks.note(a.in.db, e)
+	a.ks.note(a.in.db, e, needOfOp(a.ks.seed, op, operands))
 }
 
-// Restore brings back the value of a key that was wanted, as the tier gave it; nil if
-// the tier has none. Whatever happened to the key meanwhile has been right: if it was
+// Restore brings back the value of a key that was wanted, or some parts of it, as the
+// tier gave it; nil if the tier has none. Whatever happened to the key meanwhile has been right: if it was
 // deleted, overwritten or restored, nothing happens; what is pending is carried out.
 // An error means that the tier's record isn't the key's, that effects don't fit
 // it, or ErrNoMemory; the key is then as it was. A large value isn't copied. w is used up.
@@ -199,54 +226,86 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	if !e.there() || e.stub().base != k.Seq {
 		return nil
 	}
-	fits, err := ks.thaw(e, w)
+	fits, rest, err := ks.thaw(e, w)
+	if fits {
+		if err := ks.mayTake(e.sp, len(k.Key)+len(w.loaded.str)); err != nil {
+			return err
+		}
+		defer ks.settle()
+	}
+	switch {
+	case err != nil || !fits:
+	case e.Has(objectFlag) && (w.loaded.partly() || w.base != e.Seq()):
+		err = ks.takeParts(e, w.loaded, rest)
+	case w.loaded.partly():
+		e.back(w.base)
+		ks.beginParts(&e, w.loaded, rest)
+	default:
+		ks.forget(e)
+		ks.install(&e, w.loaded)
+		e.back(w.base)
+	}
 	if err != nil {
 		return fmt.Errorf("restore a key of database %d: %w", k.DB, err)
 	}
-	if !fits {
-		return nil
+	if fits {
+		ks.Stats.Restored++
 	}
-	if err := ks.mayTake(e.sp, len(k.Key)+len(w.loaded.str)); err != nil {
-		return err
-	}
-	defer ks.settle()
-	exact := e.stub().base == e.Seq()
-	ks.forget(e)
-	ks.install(&e, w.loaded)
+	return nil
+}
+
+// back says that a value is in memory again, which the tier has as of the write base.
+func (e entry) back(base uint64) {
 	switch {
 	case e.stored() == unstored:
-	case exact:
+	case base == e.Seq():
 		e.store(held)
 	default:
 		e.store(apart)
 	}
-	ks.Stats.Restored++
-	return nil
 }
 
-// thaw makes w the value that a cold key has now. It reports false if w is of another
-// write than the one that e needs.
-func (ks *Keyspace) thaw(e entry, w *Warm) (fits bool, err error) {
+// thaw makes w the value that a cold key has now, or what w has of it. It reports false if
+// w is of another write than the one that e needs. rest is what is pending on what w
+// hasn't got.
+func (ks *Keyspace) thaw(e entry, w *Warm) (fits bool, rest []byte, err error) {
 	switch {
 	case w == nil:
-		return false, fmt.Errorf("%w: no record", errHead)
-	case w.base != e.stub().base:
-		return false, nil
+		return false, nil, fmt.Errorf("%w: no record", errHead)
+	case w.base != e.stub().base && !(e.Has(objectFlag) && w.base > e.stub().base): // see partly.go
+		return false, nil, nil
 	case w.loaded.kind != e.kind():
-		return false, fmt.Errorf("it is a %v and should be a %v", w.loaded.kind, e.kind())
+		return false, nil, fmt.Errorf("it is a %v and should be a %v", w.loaded.kind, e.kind())
 	}
-	return true, w.loaded.carryOut(ks, e.Key(), e.pending())
+	p := e.pending()
+	if e.Has(objectFlag) && e.kind() == ListKind {
+		return true, p.ops, nil // it is about the list that both are together
+	}
+	rest, err = w.loaded.carryOut(ks, e.Key(), p)
+	return err == nil, rest, err
 }
 
-// carryOut does to a value what is pending.
-func (l *loaded) carryOut(ks *Keyspace, key []byte, p pending) error {
+// carryOut does to a value what is pending, and returns what is about parts that it
+// hasn't got.
+func (l *loaded) carryOut(ks *Keyspace, key []byte, p pending) (rest []byte, err error) {
 	a := applier{ks: ks, in: effectReader{b: p.ops, key: key}}
+	partly := l.partly()
 	for len(a.in.b) > 0 && a.in.err == nil {
+		if partly {
+			whole := a.in.b
+			op := a.in.op()
+			if need := needOfOp(ks.seed, op, a.in.b); need == nil || l.kind == ListKind || !l.partial().Satisfies(need) {
+				a.change(op, nil, true)
+				rest = append(rest, whole[:len(whole)-len(a.in.b)]...)
+				continue
+			}
+			a.in.b = whole
+		}
 		if err := a.pending(l); err != nil && !p.lenient {
-			return err
+			return nil, err
 		}
 	}
-	return a.in.err
+	return rest, a.in.err
 }
 
 // pending applies one op that was postponed.

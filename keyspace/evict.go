@@ -226,7 +226,7 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 			break
 		}
 		e := entry{Rec: r, sp: ks.spaces[db]}
-		if e.cold() || e.stored() == inlined || e.Has(openFlag) || e.bytes() <= MaxInline {
+		if e.cold() && !e.Has(objectFlag) || e.stored() == inlined || e.Has(openFlag) || e.bytes() <= MaxInline {
 			continue
 		}
 		if _, twice := seen[r]; twice {
@@ -252,7 +252,11 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 	}
 }
 
-// bytes is how many a key would count for less without its value.
+// bytes is how many a key would count for less in memory without its value.
 func (e entry) bytes() int64 {
-	return e.size() - int64(slab.Cost(len(e.Key()), stubSize, e.expire() != 0)) - slotSize
+	n := e.size()
+	if e.cold() {
+		n -= e.stub().away
+	}
+	return n - int64(slab.Cost(len(e.Key()), stubSize, e.expire() != 0)) - slotSize
 }

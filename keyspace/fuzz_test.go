@@ -117,7 +117,7 @@ func FuzzLoadHead(f *testing.F) {
 		}
 		checkAccounts(t, ks)
 		if ks.WantCold(3, key) {
-			if w, err := (Stored{Head: head, Body: body}).Thaw(testSeed); err == nil {
+			if w, err := (Stored{Head: head, Body: body}).Thaw(testSeed, nil); err == nil {
 				_ = ks.Restore(ks.Wanted()[0], w)
 			}
 			checkAccounts(t, ks)

@@ -94,6 +94,7 @@ type Keyspace struct {
 	evict  evictor
 	large  largeKeys
 	wanted []ColdKey // by the last command
+	look   look      // what the present one looks at
 	// prepared is the space that has memory ready for what is going on.
 	prepared *space
 	tier     tierState

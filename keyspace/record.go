@@ -15,6 +15,7 @@ import (
 //	no flag         the bytes of a String, or of a small collection
 //	objectFlag      | number (4) |                  a big collection: an object of the space
 //	coldFlag        | bytes away (8) | base (8) |   the value is in the tier
+//	both            | bytes away (8) | base (8) | number (4) |   some parts of it are; see partly.go
 //
 // The zero entry is no key. An entry is good until its record is moved by
 // another one, so nobody keeps one; only collections that are open have theirs
@@ -43,12 +44,20 @@ const (
 	slotSize = 11
 )
 
-func (e entry) there() bool    { return e.Rec != 0 }
-func (e entry) kind() Kind     { return Kind(e.Rec.Kind()) }
-func (e entry) raw() bool      { return e.Has(rawFlagOf) }
-func (e entry) cold() bool     { return e.Has(coldFlag) }
-func (e entry) expire() int64  { return e.Deadline() }
-func (e entry) number() uint32 { return binary.LittleEndian.Uint32(e.Value()) }
+func (e entry) there() bool   { return e.Rec != 0 }
+func (e entry) kind() Kind    { return Kind(e.Rec.Kind()) }
+func (e entry) raw() bool     { return e.Has(rawFlagOf) }
+func (e entry) cold() bool    { return e.Has(coldFlag) }
+func (e entry) expire() int64 { return e.Deadline() }
+
+func (e entry) number() uint32 {
+	if e.cold() {
+		return binary.LittleEndian.Uint32(e.Value()[stubSize:])
+	}
+	return binary.LittleEndian.Uint32(e.Value())
+}
+
+func (e entry) object() *object { return &e.sp.objects.list[e.number()] }
 
 func (e entry) access() eviction.Stamp { return eviction.Stamp(e.Clock()) }
 
@@ -84,6 +93,12 @@ func (e entry) stub() stub {
 	return stub{away: int64(binary.LittleEndian.Uint64(b)), base: binary.LittleEndian.Uint64(b[8:])}
 }
 
+// putStub writes a stub to the value of a cold key.
+func putStub(b []byte, s stub) {
+	binary.LittleEndian.PutUint64(b, uint64(s.away))
+	binary.LittleEndian.PutUint64(b[8:], s.base)
+}
+
 // pending is effects that wait for the value of a cold key.
 type pending struct {
 	ops []byte // effects without keys, which the value is to go through
@@ -101,17 +116,17 @@ func (e entry) pending() pending {
 }
 
 // bare is what the record takes, and the key of the table: for a cold key that
-// is all that is in memory.
+// is all that is in memory, but for parts.
 func (e entry) bare() int64 { return int64(e.Occupied()) + slotSize }
 
 // size is what a key counts for, wherever its value is.
 func (e entry) size() int64 {
 	n := e.bare()
-	switch {
-	case e.cold():
+	if e.cold() {
 		n += e.stub().away
-	case e.Has(objectFlag):
-		n += e.sp.objects.list[e.number()].size
+	}
+	if e.Has(objectFlag) {
+		n += e.object().size
 	}
 	return n
 }
@@ -222,6 +237,9 @@ type partial interface {
 	HasParts() bool
 	Save() *value.Save
 	DropParts()
+	Partly() bool
+	LacksNext(*value.Need)
+	Satisfies(*value.Need) bool
 }
 
 func (c *collection) partial() partial {
@@ -242,7 +260,7 @@ func (c *collection) hasParts() bool    { return c.partial().HasParts() }
 func (c *collection) save() *value.Save { return c.partial().Save() }
 
 func (c *collection) dropParts() {
-	if p := c.partial(); p != nil { // else the number is free
+	if p := c.partial(); p != nil && !p.Partly() { // else the number is free, or the rest is stored for certain
 		p.DropParts()
 	}
 }

@@ -34,7 +34,7 @@ func (ks *Keyspace) Dump(dst []byte, c *Cursor, count int) []byte {
 	ks.wanted = ks.wanted[:0]
 	ks.walk(c, count, func(db int, e entry) {
 		if e.cold() {
-			ks.note(db, e)
+			ks.note(db, e, nil)
 			return
 		}
 		dst = ks.appendRecord(dst, db, e)

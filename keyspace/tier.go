@@ -68,7 +68,7 @@ const (
 	behind                      // what it once was, perhaps
 	held                        // exactly this, value in the body: it can be offloaded
 	inlined                     // exactly this, value in the head
-	apart                       // this, but the value and effects apart: it is to be swept again
+	apart                       // this, but the value and effects apart, or only until the next session: it is to be swept again
 	joining                     // this, if the session that swept it succeeds: the present one, or the last
 )
 
@@ -161,8 +161,19 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	state := held
 	if e.cold() {
 		p := e.pending()
-		h.base, h.lenient, h.pending = e.stub().base, p.lenient, p.ops
-		r.KeepBody, state = true, behind
+		h.lenient, h.pending = p.lenient, p.ops
+		if e.Has(objectFlag) {
+			if len(h.pending) > 0 { // on parts that aren't here
+				h.base, state = seq-1, behind
+			}
+			r.Parts = ks.sync(e).object().save()
+			t.body = append(t.body[:0], tierVersion|bodyParts)
+			t.body = binary.AppendUvarint(t.body, h.base)
+			r.Body = t.body
+		} else {
+			h.base = e.stub().base
+			r.KeepBody, state = true, behind
+		}
 	} else {
 		const keep = 1 << 20
 		if cap(t.body) > keep {
@@ -188,11 +199,11 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	t.head = h.append(t.head[:0])
 	r.Head = t.head
 	if t.graves.flushed[db] {
-		state = behind // the next session flushes before it puts this again
+		state = apart // the next session flushes before it puts this again
 	}
 	if was := e.stored(); (was == apart || was == joining || t.flushing[db]) && state == held {
 		// Going by its seq, it would seem to be stored like this already.
-		t.joined = append(t.joined, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), seq})
+		t.joined = append(t.joined, ColdKey{DB: db, Hash: e.hash, Key: append([]byte(nil), e.Key()...), Seq: seq})
 		state = joining
 	}
 	e.store(state)
@@ -415,14 +426,23 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, w *Warm) (_ []byte, ok bool,
 	case !e.cold():
 		return ks.appendRecord(dst, k.DB, e), true, nil
 	}
-	fits, err := ks.thaw(e, w)
+	fits, rest, err := ks.thaw(e, w)
 	if err != nil {
 		return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
 	}
-	if !fits {
+	if !fits || w.loaded.partly() {
 		return dst, false, nil
 	}
-	val := w.loaded.appendDump(nil)
+	val := w.loaded.str
+	switch {
+	case w.loaded.kind == String:
+	case !e.Has(objectFlag):
+		val = w.loaded.appendDump(nil)
+	default:
+		if val, err = ks.dumpParts(e, w.loaded, rest); err != nil {
+			return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
+		}
+	}
 	dst = e.appendHead(dst, k.DB, w.loaded.form())
 	dst = binary.AppendUvarint(dst, uint64(len(val)))
 	return append(dst, val...), true, nil

@@ -126,7 +126,9 @@ func (tx *Tx) typed(key []byte, kind Kind) (entry, error) {
 		return entry{}, ErrWrongType
 	}
 	if e.cold() {
-		return entry{}, tx.ks.want(tx.db, e)
+		if need, lacks := tx.ks.lacks(e); lacks {
+			return entry{}, tx.ks.want(tx.db, e, need)
+		}
 	}
 	tx.used(e)
 	return e, nil
@@ -320,7 +322,7 @@ func (tx *Tx) Rename(from, to []byte) (bool, error) {
 		return true, nil
 	}
 	if e.cold() {
-		return false, tx.ks.want(tx.db, e)
+		return false, tx.ks.want(tx.db, e, tx.ks.rest(e))
 	}
 	if err := tx.put(tx.db, to, from, true); err != nil {
 		return false, err
@@ -338,7 +340,7 @@ func (tx *Tx) Copy(from []byte, db int, to []byte) (bool, error) {
 		return false, nil
 	}
 	if e.cold() {
-		return false, tx.ks.want(tx.db, e)
+		return false, tx.ks.want(tx.db, e, tx.ks.rest(e))
 	}
 	tx.used(e)
 	if err := tx.put(db, to, from, false); err != nil {

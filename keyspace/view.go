@@ -72,7 +72,9 @@ func (v *View) typed(key []byte, kind Kind) (entry, error) {
 		return entry{}, nil
 	}
 	if e.cold() && e.kind() == kind {
-		return entry{}, v.ks.want(v.db, e) // it counts when it is looked up again
+		if need, lacks := v.ks.lacks(e); lacks {
+			return entry{}, v.ks.want(v.db, e, need) // it counts when it is looked up again
+		}
 	}
 	v.ks.Stats.Hits++
 	v.used(e)
@@ -163,7 +165,7 @@ func (v *View) Encoding(key []byte) (string, error) {
 		return "", nil
 	}
 	if e.cold() {
-		return "", v.ks.want(v.db, e)
+		return "", v.ks.want(v.db, e, v.ks.rest(e))
 	}
 	return v.ks.encoding(e), nil
 }

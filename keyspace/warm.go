@@ -24,9 +24,9 @@ type NextPart func() (id value.PartID, data []byte, ok bool)
 // InParts reports whether a record with that body has parts beside it.
 func InParts(body []byte) bool { return len(body) > 0 && body[0] == tierVersion|bodyParts }
 
-// Thaw makes the value of a record, under the seed of its keyspace. next gives the
-// parts, if the record has any. An error means that the record is damaged.
-func Thaw(seed uint64, head, body []byte, next NextPart) (*Warm, error) {
+// Thaw makes the value of a record, under the seed of its keyspace, or what is needed of
+// it if the record has parts, which src gives. An error means that the record is damaged.
+func Thaw(seed uint64, head, body []byte, src value.Source, need *value.Need) (*Warm, error) {
 	h, err := readHead(head)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func Thaw(seed uint64, head, body []byte, next NextPart) (*Warm, error) {
 	}
 	w.base = seq
 	if InParts(body) {
-		return w, w.loaded.loadParts(seed, h.form, dump, next)
+		return w, w.loaded.loadParts(seed, h.form, dump, src, need)
 	}
 	return w, w.loaded.load(seed, h.form, dump)
 }
@@ -59,21 +59,21 @@ func readBody(b []byte) (seq uint64, dump []byte, err error) {
 }
 
 // loadParts makes l the collection of that form which is stored as head and parts.
-func (l *loaded) loadParts(seed uint64, form byte, head []byte, next NextPart) (err error) {
+func (l *loaded) loadParts(seed uint64, form byte, head []byte, src value.Source, need *value.Need) (err error) {
 	l.kind = Kind(form)
 	switch l.kind {
 	case HashKind:
 		l.h = &l.shelf.hash
-		err = l.h.LoadParts(seed, head, next)
+		err = l.h.LoadParts(seed, head, src, need)
 	case ListKind:
 		l.l = &l.shelf.list
-		err = l.l.LoadParts(head, next)
+		err = l.l.LoadParts(head, src, need)
 	case SetKind:
 		l.s = &l.shelf.set
-		err = l.s.LoadParts(seed, head, next)
+		err = l.s.LoadParts(seed, head, src, need)
 	case ZSetKind:
 		l.z = &l.shelf.zset
-		err = l.z.LoadParts(seed, head, next)
+		err = l.z.LoadParts(seed, head, src, need)
 	default:
 		err = fmt.Errorf("%w: parts of a value of form %#x", errHead, form)
 	}
@@ -114,16 +114,31 @@ func (s Stored) Put(r *Record) Stored {
 }
 
 // Thaw is Thaw of what is stored, nil if nothing is.
-func (s Stored) Thaw(seed uint64) (*Warm, error) {
+func (s Stored) Thaw(seed uint64, need *value.Need) (*Warm, error) {
 	if s.Head == nil {
 		return nil, nil
 	}
-	ids := slices.Sorted(maps.Keys(s.Parts))
-	return Thaw(seed, bytes.Clone(s.Head), bytes.Clone(s.Body), func() (id value.PartID, data []byte, ok bool) {
-		if len(ids) == 0 {
-			return 0, nil, false
-		}
-		id, ids = ids[0], ids[1:]
-		return id, s.Parts[id], true
-	})
+	return Thaw(seed, bytes.Clone(s.Head), bytes.Clone(s.Body), storedParts{s.Parts, slices.Sorted(maps.Keys(s.Parts))}, need)
+}
+
+// storedParts is the value.Source of what is stored.
+type storedParts struct {
+	parts map[value.PartID][]byte
+	ids   []value.PartID // in order
+}
+
+func (s storedParts) From(id value.PartID) (got value.PartID, data []byte, ok bool) {
+	i, _ := slices.BinarySearch(s.ids, id)
+	if i == len(s.ids) {
+		return 0, nil, false
+	}
+	return s.ids[i], s.parts[s.ids[i]], true
+}
+
+func (s storedParts) Before(id value.PartID) (got value.PartID, data []byte, ok bool) {
+	i, _ := slices.BinarySearch(s.ids, id)
+	if i == 0 {
+		return 0, nil, false
+	}
+	return s.ids[i-1], s.parts[s.ids[i-1]], true
 }

@@ -117,7 +117,7 @@ func (d *stored) complete(db *engine.DB) bool {
 	return d.of == db.Keyspace() && d.swept == db.Position() && db.FirstUnsaved() == 0 && db.Keyspace().Buried() == 0
 }
 
-// read reads one value, and makes it ready. bytes is how much was read. w is nil if
+// read reads one value, or what is needed of it, and makes it ready. bytes is how much was read. w is nil if
 // the tier has no such key.
 func (st *store) read(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, bytes int, err error) {
 	key := tier.Key{DB: uint64(db.ID()), Space: uint8(k.DB), Hash: k.Hash, Key: k.Key}
@@ -126,22 +126,37 @@ func (st *store) read(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, byte
 		return nil, 0, err
 	}
 	if !keyspace.InParts(body) {
-		w, err = keyspace.Thaw(db.HashSeed(), head, body, nil)
+		w, err = keyspace.Thaw(db.HashSeed(), head, body, nil, nil)
 		return w, len(head) + len(body), err
 	}
-	found, err = st.tier.Parts(key, func(head, body []byte, next func() (uint64, []byte, bool)) (err error) {
-		bytes = len(head) + len(body)
-		w, err = keyspace.Thaw(db.HashSeed(), head, body, func() (value.PartID, []byte, bool) {
-			id, data, ok := next()
-			bytes += len(data)
-			return value.PartID(id), data, ok
-		})
+	found, err = st.tier.Parts(key, func(head, body []byte, parts *tier.Parts) (err error) {
+		src := &source{parts: parts, bytes: len(head) + len(body)}
+		w, err = keyspace.Thaw(db.HashSeed(), head, body, src, k.Need)
+		bytes = src.bytes
 		return err
 	})
 	if !found || err != nil {
 		return nil, bytes, err
 	}
 	return w, bytes, nil
+}
+
+// source is a record's parts in the tier, and counts their bytes.
+type source struct {
+	parts *tier.Parts
+	bytes int
+}
+
+func (s *source) From(id value.PartID) (got value.PartID, data []byte, ok bool) {
+	n, data, ok := s.parts.From(uint64(id))
+	s.bytes += len(data)
+	return value.PartID(n), data, ok
+}
+
+func (s *source) Before(id value.PartID) (got value.PartID, data []byte, ok bool) {
+	n, data, ok := s.parts.Before(uint64(id))
+	s.bytes += len(data)
+	return value.PartID(n), data, ok
 }
 
 // whole reads a database that sleeps.

@@ -274,8 +274,12 @@ func TestALargeCollectionIsStoredInParts(t *testing.T) {
 			if !cold {
 				t.Fatal("it stays in memory")
 			}
+			before := n.fetcher.fetchedBytes.Load()
 			if got := cl.do(kind.look...); got != kind.want[0] {
 				t.Errorf("%q answers %s", kind.look, got)
+			}
+			if came := n.fetcher.fetchedBytes.Load() - before; name != "zset" && came > 200<<10 {
+				t.Errorf("%d bytes were read for one element", came)
 			}
 			cl.do("SET", "other", "1")
 			if got := parts(); got != 0 {

@@ -213,7 +213,7 @@ func (p *process) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 	w := p.w
 	for _, k := range keys {
 		w.after(w.between(10, w.read), func() {
-			value, err := p.machine.tier.get(k).Thaw(db.HashSeed())
+			value, err := p.machine.tier.get(k).Thaw(db.HashSeed(), k.Need)
 			if err != nil {
 				w.fail("%s: the record of %q: %v", p.machine.id, k.Key, err)
 			}
@@ -257,7 +257,7 @@ func (p *process) Wake(db *engine.DB) {
 func (p *process) dump(ks *keyspace.Keyspace, at *keyspace.Cursor, count int) []byte {
 	records := ks.Dump(nil, at, count)
 	for _, k := range slices.Clone(ks.Wanted()) {
-		value, err := p.machine.tier.get(k).Thaw(p.w.record.HashSeed)
+		value, err := p.machine.tier.get(k).Thaw(p.w.record.HashSeed, nil)
 		var ok bool
 		if err == nil {
 			records, ok, err = ks.DumpCold(records, k, value)

@@ -56,11 +56,43 @@ func (t *Tier) Get(k Key) (head, body []byte, found bool, err error) {
 	return nil, nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a record of database %d has lost its body", k.DB)})
 }
 
+// Parts are those of one record. After an error they give nothing more, and whoever
+// gave them says so. What they give is valid until they are asked again.
+type Parts struct {
+	it     *pebble.Iterator
+	start  []byte // of the keys of all
+	key    []byte
+	failed error
+}
+
+// From gives the part with the least number that is not below n.
+func (p *Parts) From(n uint64) (number uint64, data []byte, ok bool) {
+	return p.at(n, p.it.SeekGE)
+}
+
+// Before gives the part with the greatest number below n.
+func (p *Parts) Before(n uint64) (number uint64, data []byte, ok bool) {
+	return p.at(n, p.it.SeekLT)
+}
+
+func (p *Parts) at(n uint64, seek func(key []byte) bool) (number uint64, data []byte, ok bool) {
+	if p.failed != nil {
+		return 0, nil, false
+	}
+	p.key = binary.BigEndian.AppendUint64(append(p.key[:0], p.start...), n)
+	if !seek(p.key) {
+		p.failed = p.it.Error()
+		return 0, nil, false
+	}
+	if data, p.failed = p.it.ValueAndErr(); p.failed == nil {
+		number, p.failed = partNumber(p.it.Key(), p.start)
+	}
+	return number, data, p.failed == nil
+}
+
 // Parts reads one record with its parts, all as of one moment. fn is called with what
-// is there, and gets the parts in the order of their numbers from next, until that
-// reports false, which it also does after an error. What next gives is valid until
-// it is called again. found is false, and fn not called, if there is no such record.
-func (t *Tier) Parts(k Key, fn func(head, body []byte, next func() (number uint64, data []byte, ok bool)) error) (found bool, err error) {
+// is there. found is false, and fn not called, if there is no such record.
+func (t *Tier) Parts(k Key, fn func(head, body []byte, parts *Parts) error) (found bool, err error) {
 	if err := t.enter(); err != nil {
 		return false, err
 	}
@@ -103,26 +135,17 @@ func (t *Tier) Parts(k Key, fn func(head, body []byte, next func() (number uint6
 	if err != nil {
 		return false, t.damaged(err)
 	}
-	var failed error
+	parts := &Parts{it: it, start: start}
 	defer func() {
-		if e := it.Close(); failed == nil {
-			failed = e
+		e := it.Close()
+		if parts.failed == nil {
+			parts.failed = e
 		}
-		if failed != nil { // what fn made of half of it means nothing
-			err = t.damaged(failed)
+		if parts.failed != nil { // what fn made of half of it means nothing
+			err = t.damaged(parts.failed)
 		}
 	}()
-	move := it.First
-	err = fn(head, body, func() (number uint64, data []byte, ok bool) {
-		if failed != nil || !move() {
-			return 0, nil, false
-		}
-		move = it.Next
-		if data, failed = it.ValueAndErr(); failed == nil {
-			number, failed = partNumber(it.Key(), start)
-		}
-		return number, data, failed == nil
-	})
+	err = fn(head, body, parts)
 	t.count.found.Add(1)
 	return true, err
 }

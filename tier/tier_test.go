@@ -243,12 +243,17 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 			return fmt.Sprintf("Get(%q) = %q, %q, %v; want %+v", k, head, body, found, r), nil
 		}
 		var parts strings.Builder
-		found, err = tier.Parts(Key{db, space, hash, key}, func(h, b []byte, next func() (uint64, []byte, bool)) error {
+		last := uint64(0)
+		found, err = tier.Parts(Key{db, space, hash, key}, func(h, b []byte, all *Parts) error {
 			if !bytes.Equal(h, head) || !bytes.Equal(b, body) {
 				return errDiffers(fmt.Sprintf("Parts of %q have head %q and body %q, not %q and %q", k, h, b, head, body))
 			}
-			for number, data, ok := next(); ok; number, data, ok = next() {
+			for number, data, ok := all.From(0); ok; number, data, ok = all.From(number + 1) {
 				fmt.Fprintf(&parts, "%d %s\n", number, data)
+				if before, _, ok := all.Before(number); ok != (last > 0) || before != last {
+					return errDiffers(fmt.Sprintf("before part %d is %d, not %d", number, before, last))
+				}
+				last = number
 			}
 			return nil
 		})

@@ -106,6 +106,14 @@ func newCells(seed uint64) *cells {
 	return &cells{table: *NewTable(seed, (*cell).key)}
 }
 
+// len is the number of elements, wherever they are.
+func (c *cells) len() int {
+	if c.parts != nil {
+		return c.table.Len() + c.parts.away
+	}
+	return c.table.Len()
+}
+
 func (c *cells) find(key []byte) *cell {
 	return c.table.Find(c.table.Hash(key), key)
 }

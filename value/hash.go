@@ -42,7 +42,7 @@ func (h *Hash) Big() *Hash {
 // Len is the number of fields.
 func (h *Hash) Len() int {
 	if h.big != nil {
-		return h.big.table.Len()
+		return h.big.len()
 	}
 	return h.small.count()
 }

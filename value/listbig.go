@@ -32,19 +32,19 @@ type block struct {
 	part   PartID
 	dirty  bool // changed since the last Save began
 	due    bool // the Save under way has not come to it
+	absent bool // its chunks aren't in memory
 }
 
 // full says whether a block takes no more chunks.
-func (b *block) full() bool { return len(b.chunks) >= blockLen || b.bytes >= blockBytes }
+func (b *block) full() bool { return b.absent || len(b.chunks) >= blockLen || b.bytes >= blockBytes }
 
 // place is where a chunk is, or would be put in.
 type place struct{ block, chunk int }
 
 const (
-	blockLen   = 128
-	blockBytes = 64 << 10
-	blockCost  = int(unsafe.Sizeof(block{}))
-	chunkCost  = int(unsafe.Sizeof(chunk{})) * 4 / 3 // slices of them are filled so far
+	blockLen  = 128
+	blockCost = int(unsafe.Sizeof(block{}))
+	chunkCost = int(unsafe.Sizeof(chunk{})) * 4 / 3 // slices of them are filled so far
 )
 
 func (l *bigList) size() int {
@@ -505,7 +505,7 @@ func (l *bigList) closeChunk(p place) {
 		return
 	}
 	next := &l.blocks[p.block+1]
-	if len(b.chunks)+len(next.chunks) < blockLen/2 && b.bytes+next.bytes < blockBytes/2 {
+	if !next.absent && len(b.chunks)+len(next.chunks) < blockLen/2 && b.bytes+next.bytes < blockBytes/2 {
 		l.touch(p.block)
 		l.keep(p.block + 1)
 		b.chunks = append(b.chunks, next.chunks...)

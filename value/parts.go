@@ -2,6 +2,7 @@ package value
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -35,9 +36,11 @@ import (
 // Save, which is why each counts its elements by itself.
 type partMap struct {
 	parts  []storedPart // in order, together all hashes
+	away   int          // elements of those that are absent
 	dirty  []uint64     // a bit a granule
 	shift  uint8        // of a hash, to get its granule
 	saving *cellSave    // that is under way
+	undo   *partMap     // parts and marks as they were when the last Save began, for its Fail
 }
 
 // PartID says which part of a collection something is. None is 0. Numbers in
@@ -46,8 +49,9 @@ type partMap struct {
 //
 // A collection that is small, again or another of the same name, is stored as
 // its bytes, and has its parts deleted. Loading, from the head and all parts
-// there are, is LoadParts; what is loaded counts as stored. So it must be a
-// state that was stored as a whole: parts of one head aren't those of another.
+// there are, or some (Need), is LoadParts; what is loaded counts as stored. So it
+// must be a state that was stored as a whole: parts of one head aren't those of
+// another.
 type PartID uint64
 
 type storedPart struct {
@@ -56,17 +60,30 @@ type storedPart struct {
 	bytes  int  // likewise, or of what it was joined from
 	stored bool // false if there is nothing to store
 	dirty  bool // it is to be written; only while a Save is under way
+	absent bool // it isn't in memory; what is stored there may be in several parts
 }
 
 const (
 	partVersion  = 1
 	partHeader   = 2 + 4
-	partBytes    = 64 << 10 // beyond, a part is divided
-	joinedBytes  = 24 << 10 // of two parts that are joined, at most
-	deepestPart  = 40       // bits
+	deepestPart  = 40 // bits
 	granuleElems = 32
 	leastGranule = 6 // bits of hash that choose it, at least: one word of marks
 )
+
+var (
+	partBytes   = 64 << 10 // beyond, a part is divided
+	joinedBytes = 24 << 10 // of two parts that are joined, at most
+	blockBytes  = 64 << 10 // beyond, a block of a list takes no more chunks
+)
+
+// SetPartBytes says how large parts become, and returns how large they did before. It is
+// for tests, in which collections of a few hundred elements are to have several.
+func SetPartBytes(n int) (before int) {
+	before = partBytes
+	partBytes, joinedBytes, blockBytes = n, n*3/8, n
+	return before
+}
 
 // partOf is the part of hashes that begin with that many bits of first.
 func partOf(first uint64, depth int) PartID {
@@ -119,6 +136,19 @@ func (p *partMap) markAll(id PartID) {
 	}
 }
 
+// markLike marks what is marked in another map.
+func (p *partMap) markLike(q *partMap) {
+	for i := range uint64(len(q.dirty)) * 64 {
+		if q.dirty[i>>6]&(1<<(i&63)) == 0 {
+			continue
+		}
+		first := i << q.shift
+		for j := first >> p.shift; j <= (first|(1<<q.shift-1))>>p.shift; j++ {
+			p.dirty[j>>6] |= 1 << (j & 63)
+		}
+	}
+}
+
 // marked says whether one of these granules is.
 func (p *partMap) marked(id PartID) bool {
 	from, to := id.first()>>p.shift, id.last()>>p.shift
@@ -145,10 +175,10 @@ func (p *partMap) marked(id PartID) bool {
 func (p *partMap) join() (stale []PartID) {
 	kept := p.parts[:0]
 	for _, s := range p.parts {
-		s.dirty = p.marked(s.id)
-		for len(kept) > 0 && s.id.depth() > 0 {
+		s.dirty = !s.absent && p.marked(s.id)
+		for len(kept) > 0 && s.id.depth() > 0 && !s.absent {
 			left := kept[len(kept)-1]
-			if left.id.depth() != s.id.depth() || left.id.whole() != s.id.whole() {
+			if left.absent || left.id.depth() != s.id.depth() || left.id.whole() != s.id.whole() {
 				break
 			}
 			if left.bytes+s.bytes > joinedBytes || !left.dirty && !s.dirty && left.bytes+s.bytes > 0 {
@@ -221,74 +251,141 @@ func (c *cells) startDepth() int {
 	return min(bits.Len(uint(c.bytes/(partBytes*3/4))), 24)
 }
 
-// loadParts reads a head and then parts, in the order of their numbers, with
-// add called for what add is to read an element from.
-func (c *cells) loadParts(form byte, head []byte, next func() (id PartID, data []byte, ok bool), add func(r *dumpReader) (key []byte)) error {
-	r := dumpReader{rest: head}
-	elems := r.partHead(form)
-	r.end()
-	p := &partMap{}
-	at := uint64(0) // hashes before have been loaded
-	done := false
-	for r.err == nil {
-		id, data, ok := next()
-		if !ok {
-			break
-		}
-		if done || id == 0 || id.depth() > deepestPart || id.first() < at {
-			r.fail("part %x out of order", id)
-			break
-		}
-		if at != id.first() {
-			p.fill(at, id.first())
-		}
-		p.parts = append(p.parts, storedPart{id: id, bytes: len(data), stored: true})
-		at = id.last() + 1
-		done = at == 0
-		r.rest = data
-		count := r.partHeader(form)
-		if count == 0 {
-			r.fail("part %x is empty", id)
-		}
-		p.parts[len(p.parts)-1].elems = count
-		for i := 0; i < count && r.err == nil; i++ {
-			key := add(&r)
-			if r.err != nil {
-				break
-			}
-			if hash := c.table.Hash(key); hash < id.first() || hash > id.last() {
-				r.fail("part %x has what belongs to another", id)
-			}
-		}
-		r.end()
-	}
-	if r.err == nil && uint64(c.table.Len()) != elems {
-		r.fail("%d elements announced, %d there", elems, c.table.Len())
-	}
-	if r.err != nil {
-		return r.err
-	}
-	if !done {
-		p.fill(at, 0)
-	}
-	p.setGranules(c.table.Len())
-	c.parts = p
-	return nil
-}
-
 // fill appends parts where nothing is stored, for the hashes from first on up
 // to before end, which is 0 for the end of all. There is one at least.
-func (p *partMap) fill(first, end uint64) {
+func (p *partMap) fill(first, end uint64, absent bool) {
 	for {
 		width := bits.TrailingZeros64(first) // the largest part that begins here
 		if rest := end - first; rest > 0 {
 			width = min(width, bits.Len64(rest)-1)
 		}
-		p.parts = append(p.parts, storedPart{id: partOf(first, 64-width)})
+		p.parts = append(p.parts, storedPart{id: partOf(first, 64-width), absent: absent})
 		if first += 1 << width; first == end {
 			return
 		}
 	}
+}
+
+// partLoader reads a head and then parts, in the order of their numbers.
+type partLoader struct {
+	dumpReader
+	c    *cells
+	p    *partMap
+	form byte
+	add  func(r *dumpReader) (key []byte) // reads an element, and puts it in
+	at   uint64                           // hashes before have been seen to
+	done bool                             // and so have all
+}
+
+// loadParts loads what is needed of what is stored.
+func (c *cells) loadParts(form byte, head []byte, src Source, need *Need, add func(r *dumpReader) (key []byte)) error {
+	l := partLoader{dumpReader: dumpReader{rest: head}, c: c, p: &partMap{}, form: form, add: add}
+	elems := l.partHead(form)
+	l.end()
+	if need == nil {
+		l.all(src)
+	} else {
+		l.some(src, need)
+	}
+	away := elems - uint64(c.table.Len())
+	if l.err == nil && away != 0 && (need == nil || elems > math.MaxInt32 || int(away) < 0 || !l.p.partly()) {
+		l.fail("%d elements announced, %d there", elems, c.table.Len())
+	}
+	if l.err != nil {
+		return l.err
+	}
+	l.p.away = int(away)
+	l.p.setGranules(int(elems))
+	c.parts = l.p
+	return nil
+}
+
+func (l *partLoader) all(src Source) {
+	for id, data, ok := src.From(0); ok && l.err == nil; id, data, ok = src.From(id + 1) {
+		if l.at != id.first() && !l.done {
+			l.upTo(id.first(), false)
+		}
+		l.part(id, data)
+	}
+	l.tail(false)
+}
+
+func (l *partLoader) some(src Source, need *Need) {
+	load := func(hash uint64) {
+		if l.err != nil || l.done || hash < l.at {
+			return
+		}
+		id, data, found := src.From(PartID(hash))
+		end := uint64(0) // of what is known
+		if found && id.first() > hash {
+			end, found = id.first(), false
+		}
+		begin := l.at
+		if !found {
+			var before bool
+			if id, data, before = src.Before(PartID(hash)); before {
+				found, begin = id.last() >= hash, max(begin, id.last()+1)
+			}
+		}
+		if !found { // there is nothing
+			if l.upTo(begin, true); end == 0 {
+				l.tail(false)
+			} else {
+				l.upTo(end, false)
+			}
+			return
+		}
+		l.upTo(id.first(), true)
+		l.part(id, data)
+	}
+	for _, hash := range need.Hashes {
+		load(hash)
+	}
+	for range need.More {
+		load(l.at)
+	}
+	l.tail(true)
+}
+
+// upTo says that nothing is loaded up to before end.
+func (l *partLoader) upTo(end uint64, absent bool) {
+	if l.at != end {
+		l.p.fill(l.at, end, absent)
+		l.at = end
+	}
+}
+
+// tail says that nothing is loaded up to the end of all.
+func (l *partLoader) tail(absent bool) {
+	if l.err == nil && !l.done {
+		l.p.fill(l.at, 0, absent)
+		l.done = true
+	}
+}
+
+func (l *partLoader) part(id PartID, data []byte) {
+	if l.done || id == 0 || id.depth() > deepestPart || id.first() != l.at {
+		l.fail("part %x out of order", id)
+		return
+	}
+	l.at = id.last() + 1
+	l.done = l.at == 0
+	l.rest = data
+	count := l.partHeader(l.form)
+	if count == 0 {
+		l.fail("part %x is empty", id)
+	}
+	l.p.parts = append(l.p.parts, storedPart{id: id, elems: count, bytes: len(data), stored: true})
+	for i := 0; i < count && l.err == nil; i++ {
+		key := l.add(&l.dumpReader)
+		if l.err != nil {
+			break
+		}
+		if hash := l.c.table.Hash(key); hash < id.first() || hash > id.last() {
+			l.fail("part %x has what belongs to another", id)
+		}
+	}
+	l.end()
 }
 
 // partHead reads a head as far as all have it.
@@ -319,7 +416,7 @@ func (r *dumpReader) partForm(form byte) {
 }
 
 // HasParts says whether a Save gives only what has changed since the last one, or
-// since the hash was loaded from parts.
+// since the hash was loaded from parts. It does when some of it isn't in memory.
 func (h *Hash) HasParts() bool { return h.big != nil && h.big.parts != nil }
 
 // Save begins to write a big hash.
@@ -332,11 +429,11 @@ func (h *Hash) DropParts() {
 	}
 }
 
-// LoadParts makes h the big hash that a head and parts say, in the order of
-// their numbers. After an error h is empty.
-func (h *Hash) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+// LoadParts makes h the big hash that a head and parts say, or as much of it as is
+// needed. After an error h is empty.
+func (h *Hash) LoadParts(seed uint64, head []byte, src Source, need *Need) error {
 	*h = Hash{seed: seed, big: newCells(seed)}
-	err := h.big.loadParts(formBigHash, head, next, func(r *dumpReader) []byte {
+	err := h.big.loadParts(formBigHash, head, src, need, func(r *dumpReader) []byte {
 		field, val := r.string(), r.string()
 		if r.err == nil && !h.big.put(field, val) {
 			r.fail("a field twice")
@@ -363,11 +460,11 @@ func (s *Set) DropParts() {
 }
 
 // LoadParts is Hash.LoadParts of a set.
-func (s *Set) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+func (s *Set) LoadParts(seed uint64, head []byte, src Source, need *Need) error {
 	*s = Set{seed: seed, big: newCells(seed)}
-	err := s.big.loadParts(formBigSet, head, next, func(r *dumpReader) []byte {
+	err := s.big.loadParts(formBigSet, head, src, need, func(r *dumpReader) []byte {
 		member := r.string()
-		if r.err == nil && !s.Add(member) {
+		if r.err == nil && !s.big.put(member, nil) {
 			r.fail("a member twice")
 		}
 		return member
@@ -392,11 +489,11 @@ func (z *ZSet) DropParts() {
 }
 
 // LoadParts is Hash.LoadParts of a sorted set.
-func (z *ZSet) LoadParts(seed uint64, head []byte, next func() (id PartID, data []byte, ok bool)) error {
+func (z *ZSet) LoadParts(seed uint64, head []byte, src Source, need *Need) error {
 	*z = ZSet{seed: seed, big: newBigZSet(seed)}
 	index := &z.big.index
 	var items []zitem
-	err := index.loadParts(formBigZSet, head, next, func(r *dumpReader) []byte {
+	err := index.loadParts(formBigZSet, head, src, need, func(r *dumpReader) []byte {
 		member, bits := r.string(), r.take(scoreSize)
 		if r.err != nil {
 			return nil

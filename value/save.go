@@ -88,24 +88,30 @@ type cellSave struct {
 	done   []storedPart // what became of the others
 	gone   stale
 	buf    []byte
-	forget bool // the parts are no more the collection's, once this is done
+	head   []byte
+	undo   *partMap // what Fail goes back to; nil if all is given
+	forget bool     // the parts are no more the collection's, once this is done
 }
 
 func (c *cells) save(kind partial) *Save {
 	if c.parts != nil && c.parts.saving != nil { // nobody goes on with it
 		c.parts.saving.Fail()
 	}
+	s := &cellSave{c: c, kind: kind}
 	whole := c.parts == nil
 	if whole {
 		c.parts = newPartMap(c.startDepth())
 		c.parts.setGranules(c.table.Len())
 		c.parts.markAll(partOf(0, 0))
+	} else {
+		s.undo = &partMap{parts: slices.Clone(c.parts.parts), dirty: slices.Clone(c.parts.dirty), shift: c.parts.shift}
+		c.parts.undo = s.undo
 	}
 	p := c.parts
-	s := &cellSave{c: c, p: p, kind: kind, gone: p.join()}
+	s.p, s.gone = p, p.join()
 	s.rest, s.done = p.parts, make([]storedPart, 0, len(p.parts))
 	p.saving = s
-	p.setGranules(c.table.Len())
+	p.setGranules(c.len())
 	return &Save{Whole: whole, saver: s}
 }
 
@@ -159,6 +165,11 @@ func (s *cellSave) take() (part storedPart, ok bool) {
 
 // finish makes what became of the parts the collection's.
 func (s *cellSave) finish() {
+	elems := s.p.away
+	for _, part := range s.done {
+		elems += part.elems
+	}
+	s.head = appendHead(nil, s.kind.form, elems)
 	if s.p.saving != s {
 		return
 	}
@@ -168,22 +179,22 @@ func (s *cellSave) finish() {
 	}
 }
 
-func (s *cellSave) Head() []byte {
-	elems := 0
-	for _, part := range s.done {
-		elems += part.elems
-	}
-	return appendHead(nil, s.kind.form, elems)
-}
+func (s *cellSave) Head() []byte { return s.head }
 
 func (s *cellSave) Fail() {
-	if s.c.parts == s.p {
+	p := s.p
+	switch {
+	case s.c.parts != p || p.undo != s.undo: // it isn't stored like this any more, or this has failed before
+	case s.undo == nil || s.forget:
 		s.c.parts = nil
+	default: // what was to be written still is
+		p.parts = s.undo.parts
+		p.markLike(s.undo)
+		p.undo, p.saving = nil, nil
 	}
-	s.p.saving = nil
 }
 
-// dropParts says that nothing that is stored is of use.
+// dropParts says that nothing that is stored is of use. All of it is in memory.
 func (c *cells) dropParts() {
 	switch {
 	case c.parts == nil:
@@ -201,6 +212,9 @@ type listSave struct {
 	due    []dueBlock // in the order of their numbers
 	next   int        // the first that was not given
 	gone   stale
+	lost   []PartID // all that gone began with
+	ids    []PartID // of all that due began with
+	whole  bool
 	moved  int // by how much the last block was away from where it had been
 	buf    []byte
 	forget bool
@@ -227,10 +241,14 @@ func (l *bigList) save() *Save {
 		}
 	}
 	slices.SortFunc(s.due, func(a, b dueBlock) int { return cmp.Compare(a.id, b.id) })
+	for i := range s.due {
+		s.ids = append(s.ids, s.due[i].id)
+	}
 	if !whole {
 		slices.Sort(l.gone)
 		s.gone = slices.Compact(l.gone)
 	}
+	s.whole, s.lost = whole, s.gone
 	l.gone, l.parts, l.saving = nil, true, s
 	return &Save{Whole: whole, saver: s}
 }
@@ -289,11 +307,26 @@ func (s *listSave) keep(b *block) {
 func (s *listSave) Head() []byte { return s.head }
 
 func (s *listSave) Fail() {
-	s.l.parts = false
-	if s.l.saving == s {
-		s.l.saving = nil
-		for i := range s.l.blocks {
-			s.l.blocks[i].due = false
+	l := s.l
+	if l.saving == s {
+		l.saving = nil
+		for i := range l.blocks {
+			l.blocks[i].due = false
+		}
+	}
+	if s.whole || s.forget {
+		l.parts = false
+		return
+	}
+	// What was to be written still is, but for blocks that are gone.
+	l.gone = append(l.gone, s.lost...)
+	again := make(map[PartID]struct{}, len(s.ids))
+	for _, id := range s.ids {
+		again[id] = struct{}{}
+	}
+	for i := range l.blocks {
+		if _, was := again[l.blocks[i].part]; was {
+			l.blocks[i].dirty = true
 		}
 	}
 }

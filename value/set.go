@@ -58,7 +58,7 @@ func (s *Set) ints() intset {
 func (s *Set) Len() int {
 	switch {
 	case s.big != nil:
-		return s.big.table.Len()
+		return s.big.len()
 	case s.IsIntset():
 		return s.ints().len()
 	}

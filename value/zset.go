@@ -58,7 +58,7 @@ func (z *ZSet) Big() *ZSet {
 // Len is the number of members.
 func (z *ZSet) Len() int {
 	if z.big != nil {
-		return z.big.index.table.Len()
+		return z.big.index.len()
 	}
 	return z.small.count()
 }
