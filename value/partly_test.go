@@ -48,7 +48,7 @@ func take(to, from byParts) error {
 func TestPartsComeOneByOne(t *testing.T) {
 	for _, kind := range partKinds {
 		t.Run(kind, func(t *testing.T) {
-			for seed := range uint64(12) {
+			for seed := range uint64(3) {
 				rng := rand.New(rand.NewPCG(seed, 7))
 				whole := newInParts(kind)
 				for range 20000 {
