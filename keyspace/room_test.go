@@ -70,7 +70,7 @@ func TestValuesCanGoToDiskWithoutMemory(t *testing.T) {
 	ks.TakeGraves()
 	for c := (Cursor{}); !c.Done(); {
 		ks.Sweep(&c, 0, 100, func(r *Record) {
-			keys = append(keys, ColdKey{r.DB, r.Hash, bytes.Clone(r.Key), r.Seq})
+			keys = append(keys, ColdKey{DB: r.DB, Hash: r.Hash, Key: bytes.Clone(r.Key), Seq: r.Seq})
 		})
 	}
 	ks.Committed()
