@@ -191,7 +191,9 @@ func (s *Session) Take(out, in []byte) (_ []byte, used int) {
 		t.wrote(s, queued)
 	}
 	t.quota.meter.ended(s)
-	conn.Owe(s.track.Owes())
+	if s.number != 0 {
+		conn.Owe(s.track.Owes())
+	}
 	t.Engine.Unlock()
 	t.markDirty()
 	switch {
