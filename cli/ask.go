@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/huh"
 	"golang.org/x/term"
 )
@@ -72,8 +73,18 @@ func (s *Session) ask(field huh.Field) error {
 	// The sixteen colours of the terminal's own palette suit any background.
 	form := huh.NewForm(huh.NewGroup(field)).WithInput(s.In).WithOutput(s.Out).WithShowHelp(false).
 		WithTheme(huh.ThemeBase16()).WithAccessible(plain)
-	err := form.Run()
-	if errors.Is(err, huh.ErrUserAborted) {
+	if plain {
+		err := form.Run()
+		if errors.Is(err, huh.ErrUserAborted) {
+			return ErrAborted
+		}
+		return err
+	}
+	// Not Run: when a question is left, that ends the program without waiting for who
+	// reads keys, and closes what that reads from.
+	form.SubmitCmd, form.CancelCmd = tea.Quit, tea.Quit
+	_, err := tea.NewProgram(form, tea.WithInput(s.In), tea.WithOutput(s.Out), tea.WithReportFocus()).Run()
+	if form.State == huh.StateAborted || errors.Is(err, tea.ErrInterrupted) {
 		return ErrAborted
 	}
 	return err

@@ -26,6 +26,9 @@ type terminal struct {
 	done chan error
 }
 
+// endOfText is what comes on the screen when a command has ended.
+const endOfText = "\x04"
+
 // sit runs a command line at a terminal.
 func (w *world) sit(args ...string) *terminal {
 	w.Helper()
@@ -41,7 +44,8 @@ func (w *world) sit(args ...string) *terminal {
 	cmd.SetArgs(append(args, "--state", w.state))
 	go func() {
 		err := cmd.Execute()
-		near.Close()
+		// Not closed: who read keys for the command may not have noticed its end yet.
+		io.WriteString(near, endOfText)
 		t.done <- err
 	}()
 	go func() {
@@ -50,16 +54,19 @@ func (w *world) sit(args ...string) *terminal {
 			buf := make([]byte, 4096)
 			n, err := far.Read(buf)
 			if err != nil {
-				return // the near side is closed
+				return // the test is over
 			}
-			t.read <- buf[:n]
+			text, ended := bytes.CutSuffix(buf[:n], []byte(endOfText))
+			t.read <- text
+			if ended {
+				return
+			}
 		}
 	}()
 	w.Cleanup(func() {
-		near.Close()
+		far.Close() // which ends a command that is still running
 		for range t.read {
 		}
-		far.Close()
 	})
 	return t
 }
