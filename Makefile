@@ -26,7 +26,7 @@ demo: build ## watch the story of Isa's recipe, told by a world of its own
 .PHONY: test
 test: needs fmt vet build ## install what tests need, then format, vet, test with -race, and fuzz for a moment
 	CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -p 2 -timeout 20m $$(go list ./... | grep -v '/e2e$$')
-	VECINO_E2E_RACE=$(if $(RACE),1) CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 10m ./e2e # alone: it keeps a machine busy
+	VECINO_E2E_RACE=$(if $(RACE),1) CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 20m ./e2e # alone: it keeps a machine busy
 	.ci/fuzz 2000x
 	@echo "make test: all is well"
 
