@@ -35,20 +35,18 @@ func elements(first, step int) func(*keyspace.Part, [][]byte) {
 // onlyLength is for what asks how long a collection is.
 func onlyLength(p *keyspace.Part, _ [][]byte) { p.Length = true }
 
-// front is the first element of a list.
-func front(p *keyspace.Part, _ [][]byte) {
-	p.Spans = append(p.Spans, value.Span{From: 0, To: 0})
-}
+var (
+	front = looksAt(keyspace.AtEnd(keyspace.Front, 1))
+	back  = looksAt(keyspace.AtEnd(keyspace.Back, 1))
 
-// back is the last element of a list.
-func back(p *keyspace.Part, _ [][]byte) {
-	p.Spans = append(p.Spans, value.Span{From: -1, To: -1})
-}
+	// ends is for what takes an element from an end of a list, and then puts one to an
+	// end, perhaps of the same list.
+	ends = looksAt(keyspace.AtEnd(keyspace.Front, 2), keyspace.AtEnd(keyspace.Back, 2))
+)
 
-// ends is for what takes an element from an end of a list, and then puts one to an end,
-// perhaps of the same list.
-func ends(p *keyspace.Part, _ [][]byte) {
-	p.Spans = append(p.Spans, value.Span{From: 0, To: 1}, value.Span{From: -2, To: -1})
+// looksAt is always the same elements of a list.
+func looksAt(spans ...value.Span) func(*keyspace.Part, [][]byte) {
+	return func(p *keyspace.Part, _ [][]byte) { p.Spans = append(p.Spans, spans...) }
 }
 
 // counted is as many elements from an end as the word behind the key says.
@@ -58,12 +56,7 @@ func counted(end keyspace.End) func(*keyspace.Part, [][]byte) {
 		if len(argv) > 2 {
 			n, _ = resp.ParseInt(argv[2])
 		}
-		n = max(n, 1)
-		if end == keyspace.Front {
-			p.Spans = append(p.Spans, value.Span{From: 0, To: n - 1})
-		} else {
-			p.Spans = append(p.Spans, value.Span{From: -n, To: -1})
-		}
+		p.Spans = append(p.Spans, keyspace.AtEnd(end, n))
 	}
 }
 
@@ -76,14 +69,7 @@ func at(indexes int) func(*keyspace.Part, [][]byte) {
 			if !ok {
 				return
 			}
-			s := value.Span{From: n - 1, To: n + 1}
-			if n == 0 {
-				s.From = 0
-			}
-			if n == -1 {
-				s.To = -1
-			}
-			p.Spans = append(p.Spans, s)
+			p.Spans = append(p.Spans, keyspace.Around(n))
 		}
 	}
 }

@@ -141,7 +141,7 @@ func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
 
 // lookAt says which elements of collections a command looks at, if it says so itself.
 func (db *DB) lookAt(row *command.Row, argv [][]byte) {
-	if row.Looks == nil {
+	if row.Looks == nil || !db.anyCold() {
 		db.ks.LookAtAll()
 	} else {
 		row.Looks(db.ks.LookAt(row.Write != nil), argv)

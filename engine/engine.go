@@ -279,9 +279,7 @@ func (db *DB) run(r *Request) (err error) {
 	switch {
 	case row.Read != nil:
 		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
-		if row.Looks != nil && db.anyCold() {
-			db.lookAt(row, r.Argv)
-		}
+		db.lookAt(row, r.Argv)
 		db.args.Start(row, r.Argv)
 		return row.Read(&db.view, &db.args, r.Out)
 	case row.Write != nil:
@@ -289,13 +287,8 @@ func (db *DB) run(r *Request) (err error) {
 		if err != nil {
 			return err
 		}
-		cold := false
-		if db.anyCold() {
-			if db.lookAt(row, r.Argv); severalKeys(row) {
-				cold = db.want(r.Client.DB(), row, r.Argv)
-			}
-		}
-		if cold {
+		db.lookAt(row, r.Argv)
+		if severalKeys(row) && db.anyCold() && db.want(r.Client.DB(), row, r.Argv) {
 			err = keyspace.ErrCold
 		} else if err = db.admit(tx, row, r.Argv); err == nil {
 			db.args.Start(row, r.Argv)

@@ -180,12 +180,10 @@ func (ks *Keyspace) forget(e entry) {
 		return
 	}
 	ks.dropObject(e)
+	ks.leavePending(e, nil)
 	away := e.stub().away
-	ks.charge(e.sp, account{used: -away, away: -away, pending: -int64(len(e.pending().ops)), coldKeys: -1})
-	if e.Has(pendingFlag) {
-		delete(e.sp.pending, string(e.Key()))
-	}
-	e.Unmark(coldFlag | pendingFlag)
+	ks.charge(e.sp, account{used: -away, away: -away, coldKeys: -1})
+	e.Unmark(coldFlag)
 }
 
 // await lets effects be pending on a cold key.
@@ -217,8 +215,9 @@ func (a *applier) postpone(op byte, e entry, operands []byte) {
 }
 
 // Restore brings back the value of a key that was wanted, or some parts of it, as the
-// tier gave it; nil if the tier has none. Whatever happened to the key meanwhile has been right: if it was
-// deleted, overwritten or restored, nothing happens; what is pending is carried out.
+// tier gave it; nil if the tier has none. Whatever happened to the key meanwhile has been
+// right: if it was deleted, overwritten or restored, nothing happens; what is pending is
+// carried out.
 // An error means that the tier's record isn't the key's, that effects don't fit
 // it, or ErrNoMemory; the key is then as it was. A large value isn't copied. w is used up.
 func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {

@@ -112,14 +112,13 @@ func needOfOp(seed uint64, op byte, operands []byte) *value.Need {
 	case opHashSet, opHashDel, opSetAdd, opSetDel, opZSetDel:
 		need.Elements(seed, [][]byte{in.bytes()})
 	case opListPush:
-		need.Spans = []value.Span{endOf(End(in.byte()), 1)}
+		need.Spans = []value.Span{AtEnd(End(in.byte()), 1)}
 	case opListPop:
-		need.Spans = []value.Span{endOf(End(in.byte()), in.int())}
+		need.Spans = []value.Span{AtEnd(End(in.byte()), in.int())}
 	case opListSet, opListInsert, opListRemove:
-		i := in.int()
-		need.Spans = []value.Span{around(i)}
+		need.Spans = []value.Span{Around(in.int())}
 	case opListTrim:
-		need.Spans = []value.Span{around(in.int()), around(in.int())}
+		need.Spans = []value.Span{Around(in.int()), Around(in.int())}
 	default:
 		return nil
 	}
@@ -129,16 +128,26 @@ func needOfOp(seed uint64, op byte, operands []byte) *value.Need {
 	return need
 }
 
-// endOf is so many elements at an end of a list.
-func endOf(end End, n int64) value.Span {
+// AtEnd is so many elements at an end of a list, one at least.
+func AtEnd(end End, n int64) value.Span {
 	if end == Front {
 		return value.Span{From: 0, To: max(n-1, 0)}
 	}
 	return value.Span{From: -max(n, 1), To: -1}
 }
 
-// around is what a change at an index touches.
-func around(i int64) value.Span { return value.Span{From: max(i-1, 0), To: i + 1} }
+// Around is what a change at an index touches: the element and its neighbours. A negative
+// index counts from the end.
+func Around(i int64) value.Span {
+	s := value.Span{From: i - 1, To: i + 1}
+	switch i {
+	case 0:
+		s.From = 0
+	case -1:
+		s.To = -1
+	}
+	return s
+}
 
 // within reports whether the op that is to be applied next is about parts of a partly cold
 // key that are in memory.
@@ -159,31 +168,28 @@ func (ks *Keyspace) beginParts(e *entry, l *loaded, rest []byte) {
 	ks.set(e, b[:], 0)
 	e.Mark(objectFlag)
 	grown := e.object().size + e.bare() - before
-	away := max(was.away-grown, 1)
-	putStub(e.Value(), stub{was.base, away})
-	ks.charge(e.sp, account{used: grown + away - was.away, away: away - was.away})
-	ks.leavePending(*e, rest)
-	ks.settleParts(*e)
+	ks.charge(e.sp, account{used: grown})
+	ks.came(*e, was, grown, rest)
 }
 
 // takeParts adds to the object of a partly cold key what it lacks and l has. rest stays
 // pending.
 func (ks *Keyspace) takeParts(e entry, l *loaded, rest []byte) error {
-	o := e.object()
-	if err := o.take(&l.collection); err != nil {
+	if err := e.object().take(&l.collection); err != nil {
 		return err
 	}
-	size := o.collection.size()
-	grown := size - o.size
-	o.size = size
-	e.sp.objects.bytes += grown
-	was := e.stub()
-	away := max(was.away-grown, 1)
-	putStub(e.Value(), stub{was.base, away})
-	ks.charge(e.sp, account{used: grown + away - was.away, away: away - was.away})
+	ks.came(e, e.stub(), ks.weigh(e), rest)
+	return nil
+}
+
+// came says that so many bytes of a partly cold key have come into memory, whose stub was
+// that one before.
+func (ks *Keyspace) came(e entry, was stub, bytes int64, rest []byte) {
+	now := stub{was.base, max(was.away-bytes, 1)}
+	putStub(e.Value(), now)
+	ks.charge(e.sp, account{used: now.away - was.away, away: now.away - was.away})
 	ks.leavePending(e, rest)
 	ks.settleParts(e)
-	return nil
 }
 
 // leavePending says what is still pending on a cold key.
@@ -209,10 +215,7 @@ func (ks *Keyspace) settleParts(e entry) {
 		l := loaded{kind: e.kind(), collection: o.collection}
 		_, err := l.carryOut(ks, e.Key(), e.pending())
 		invariant.That(err == nil, "what is pending on a list doesn't fit: %v", err)
-		size := o.collection.size()
-		ks.charge(e.sp, account{used: size - o.size})
-		e.sp.objects.bytes += size - o.size
-		o.size = size
+		ks.weigh(e)
 		ks.leavePending(e, nil)
 	}
 	number, was, before := e.number(), e.stub(), e.bare()

@@ -3,6 +3,7 @@ package keyspace
 import (
 	"slices"
 	"strconv"
+	"testing"
 
 	"vecino/slab"
 	"vecino/value"
@@ -155,13 +156,13 @@ func (w *world) namedList(key string, part *Part, length func(int)) {
 	part.Length = false
 	switch op {
 	case 0:
-		part.Spans = append(part.Spans, endOf(end, 1))
+		part.Spans = append(part.Spans, AtEnd(end, 1))
 	case 1:
-		part.Spans = append(part.Spans, endOf(end, int64(i)))
+		part.Spans = append(part.Spans, AtEnd(end, int64(i)))
 	case 2:
-		part.Spans = append(part.Spans, around(int64(i)), around(int64(n-1)))
+		part.Spans = append(part.Spans, Around(int64(i)), Around(int64(n-1)))
 	default:
-		part.Spans = append(part.Spans, around(int64(i)))
+		part.Spans = append(part.Spans, Around(int64(i)))
 	}
 	l, err := attempt(w, key, w.tx.List)
 	if w.same(err, wrong); wrong {
@@ -262,4 +263,71 @@ func (w *world) lookAtSome(c *copyOnDisk) {
 		c.ks.LookAtAll()
 		return
 	}
+}
+
+// On a list of which some is in memory, effects wait from the first one on that is about
+// what isn't, and are carried out on the list as a whole.
+func TestEffectsWaitOnAPartlyColdList(t *testing.T) {
+	defer value.SetPartBytes(value.SetPartBytes(400))
+	primary, replica := New(testSeed), New(testSeed)
+	replica.KeepApart()
+	tier := &fakeTier{records: map[tierKey]Stored{}}
+	seq := uint64(0)
+	write := func(do func(l *List)) {
+		t.Helper()
+		seq++
+		tx := primary.Begin(0, 1, seq, nil, false)
+		l, err := tx.List([]byte("l"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(&l)
+		effects, _ := tx.End()
+		if err := replica.Apply(effects, seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(func(l *List) {
+		for i := range 300 {
+			l.Push(Back, []byte("element "+strconv.Itoa(i)))
+		}
+	})
+	tier.begin(replica.TakeGraves())
+	for c := (Cursor{}); !c.Done(); {
+		replica.Sweep(&c, 0, 100, tier.put)
+	}
+	tier.commit()
+	k := ColdKey{DB: 0, Hash: replica.Hash([]byte("l")), Key: []byte("l"), Seq: seq}
+	if replica.Offload(k.DB, k.Hash, k.Key, k.Seq) == 0 {
+		t.Fatal("it stays in memory")
+	}
+	restore := func(need *value.Need) {
+		t.Helper()
+		w, err := tier.get(k).Thaw(testSeed, need)
+		if err == nil {
+			err = replica.Restore(k, w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore(&value.Need{Spans: []value.Span{AtEnd(Front, 1)}})
+	write(func(l *List) { l.Pop(Front, 1) })
+	if replica.account.pending != 0 || partlyCold(replica) != 1 {
+		t.Fatal("what is about elements in memory waits, or all are: the test doesn't test")
+	}
+	write(func(l *List) { l.RemoveAt(150) })
+	write(func(l *List) { l.Push(Front, []byte("first")) })
+	write(func(l *List) { l.SetAt(100, []byte("changed")) })
+	if replica.account.pending == 0 {
+		t.Fatal("nothing waits")
+	}
+	want := content(t, primary, nil)
+	compareContent(t, "with effects that wait", content(t, replica, tier), want)
+	restore(nil)
+	if replica.account.pending != 0 || replica.IsCold(0, k.Key) {
+		t.Error("it isn't in memory")
+	}
+	compareContent(t, "with all in memory", content(t, replica, tier), want)
+	checkAccounts(t, replica)
 }

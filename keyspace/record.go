@@ -260,7 +260,7 @@ func (c *collection) hasParts() bool    { return c.partial().HasParts() }
 func (c *collection) save() *value.Save { return c.partial().Save() }
 
 func (c *collection) dropParts() {
-	if p := c.partial(); p != nil && !p.Partly() { // else the number is free, or the rest is stored for certain
+	if p := c.partial(); p != nil { // else the number is free
 		p.DropParts()
 	}
 }
@@ -398,7 +398,7 @@ func (ks *Keyspace) opened(r slab.Rec) *opened {
 // bind sets an open collection around its record.
 func (ks *Keyspace) bind(o *opened) {
 	if o.e.Has(objectFlag) {
-		o.collection = o.e.sp.objects.list[o.e.number()].collection
+		o.collection = o.e.object().collection
 		return
 	}
 	o.collection = o.shelf.borrow(o.e.kind(), ks.seed, o.e.Borrow(), &ks.desk.scratch)
@@ -408,11 +408,7 @@ func (ks *Keyspace) bind(o *opened) {
 // What borrows it must be bound again, if it goes on.
 func (ks *Keyspace) putBack(o *opened) {
 	if o.e.Has(objectFlag) {
-		obj := &o.e.sp.objects.list[o.e.number()]
-		size := obj.collection.size()
-		ks.charge(o.e.sp, account{used: size - obj.size})
-		o.e.sp.objects.bytes += size - obj.size
-		obj.size = size
+		ks.weigh(o.e)
 	} else {
 		rec, before := o.e.Rec, o.e.bare()
 		ks.keep(&o.e, &o.collection)
@@ -422,6 +418,17 @@ func (ks *Keyspace) putBack(o *opened) {
 		ks.charge(o.e.sp, account{used: o.e.size() - before})
 	}
 	ks.noteLarge(o.e)
+}
+
+// weigh counts for a big collection what it takes now. It returns by how much that has
+// grown.
+func (ks *Keyspace) weigh(e entry) (grown int64) {
+	o := e.object()
+	grown = o.collection.size() - o.size
+	o.size += grown
+	e.sp.objects.bytes += grown
+	ks.charge(e.sp, account{used: grown})
+	return grown
 }
 
 // putInPlace is putBack where the collection goes on to be used. One that has
@@ -532,8 +539,7 @@ func (ks *Keyspace) dropObject(e entry) {
 	if !e.Has(objectFlag) {
 		return
 	}
-	obj := &e.sp.objects.list[e.number()]
-	ks.charge(e.sp, account{used: -obj.size})
+	ks.charge(e.sp, account{used: -e.object().size})
 	e.sp.objects.remove(e.number())
 	e.Unmark(objectFlag)
 }

@@ -21,9 +21,9 @@ import (
 //	put the key's head: s.Head()
 //
 // From when the Save begins its parts count as stored. If the batch fails, Fail
-// takes that back. There is one Save of a collection at a time. What becomes of the
-// collection meanwhile doesn't matter, and between two calls of Next it may even be
-// let go.
+// takes that back. There is one Save of a collection at a time, and one in a batch. What
+// becomes of the collection meanwhile doesn't matter, and between two calls of Next it
+// may even be let go.
 //
 // If the collection doesn't change from the beginning to the end, what is stored is
 // the collection. If it does, a hash, set or sorted set is stored with each element as
@@ -213,7 +213,6 @@ type listSave struct {
 	next   int        // the first that was not given
 	gone   stale
 	lost   []PartID // all that gone began with
-	ids    []PartID // of all that due began with
 	whole  bool
 	moved  int // by how much the last block was away from where it had been
 	buf    []byte
@@ -241,9 +240,6 @@ func (l *bigList) save() *Save {
 		}
 	}
 	slices.SortFunc(s.due, func(a, b dueBlock) int { return cmp.Compare(a.id, b.id) })
-	for i := range s.due {
-		s.ids = append(s.ids, s.due[i].id)
-	}
 	if !whole {
 		slices.Sort(l.gone)
 		s.gone = slices.Compact(l.gone)
@@ -278,7 +274,7 @@ func (s *listSave) Next(limit int, fn func(id PartID, data []byte, gone bool)) (
 			s.l.parts = false
 		}
 	}
-	s.due, s.buf = nil, nil
+	s.buf = nil
 	return false
 }
 
@@ -297,10 +293,15 @@ func (s *listSave) find(d *dueBlock) *block {
 	}
 }
 
+// at tells where in due a part is, if it was due.
+func (s *listSave) at(id PartID) (i int, found bool) {
+	return slices.BinarySearchFunc(s.due, id, func(d dueBlock, id PartID) int { return cmp.Compare(d.id, id) })
+}
+
 // keep puts a block aside that is about to change.
 func (s *listSave) keep(b *block) {
 	b.due = false
-	i, _ := slices.BinarySearchFunc(s.due, b.part, func(d dueBlock, id PartID) int { return cmp.Compare(d.id, id) })
+	i, _ := s.at(b.part)
 	s.due[i].aside, s.due[i].data = true, b.appendPart(nil)
 }
 
@@ -320,12 +321,8 @@ func (s *listSave) Fail() {
 	}
 	// What was to be written still is, but for blocks that are gone.
 	l.gone = append(l.gone, s.lost...)
-	again := make(map[PartID]struct{}, len(s.ids))
-	for _, id := range s.ids {
-		again[id] = struct{}{}
-	}
 	for i := range l.blocks {
-		if _, was := again[l.blocks[i].part]; was {
+		if _, was := s.at(l.blocks[i].part); was {
 			l.blocks[i].dirty = true
 		}
 	}
