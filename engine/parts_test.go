@@ -123,6 +123,37 @@ func canonical(line, reply string) string {
 	return reply
 }
 
+// Where a command says that it looks at a list, the ones before it in a transaction, or
+// it itself, may have moved something else.
+func TestElementsOfAListThatHaveMoved(t *testing.T) {
+	defer value.SetPartBytes(value.SetPartBytes(300))
+	for _, lines := range [][]string{
+		{"LPOP list 200; LINDEX list 0; RPUSH list x; LRANGE list 0 3"},
+		{"RPOPLPUSH list queue; LTRIM list 100 -100; LPOP list 90; LSET list 0 y; LINDEX queue 0"},
+		{"LPOP list 9; LMOVE list list LEFT LEFT; LPOP list 1"},
+		{"LTRIM list 0 0", "LMOVE list list LEFT LEFT", "LMOVE list list RIGHT LEFT"},
+		{"LPOP list 99", "LMOVE list list LEFT LEFT", "LMOVE list list LEFT RIGHT"},
+	} {
+		for pops := range 40 { // so that each element has its turn to be the last of a block
+			b, hot := openCold(t), openCold(t)
+			for _, b := range []*coldBench{b, hot} {
+				for i := range 400 {
+					b.do(fmt.Sprintf("RPUSH list %d", i))
+				}
+				b.do(fmt.Sprintf("LPOP list %d", 1+pops))
+			}
+			for _, line := range append(lines, "LRANGE list 0 -1") {
+				b.tier.freeze()
+				o := b.offer(line)
+				for len(b.tier.asked) > 0 {
+					b.tier.answer(b.now, nil)
+				}
+				o.want(hot.offer(line).reply)
+			}
+		}
+	}
+}
+
 // Of a large collection one part is read for one element.
 func TestOneElementNeedsOnePart(t *testing.T) {
 	defer value.SetPartBytes(value.SetPartBytes(1000))

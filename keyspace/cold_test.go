@@ -672,6 +672,45 @@ func TestAFlushGoesToTheTierBeforeWhatFollowsIt(t *testing.T) {
 	}
 }
 
+// A key is written behind a flush that the tier doesn't know of; the next session flushes
+// and leaves the key out; the one after it writes the key and fails. Whoever still
+// goes by the first session must not let it go.
+func TestAKeyBehindAFlushIsNotInTheTierBeforeItIsWrittenAgain(t *testing.T) {
+	ks, tier := coldKeys(t)
+	tier.begin(ks.TakeGraves())
+	tx := ks.Begin(0, 20, 2, nil, false)
+	tx.FlushAll()
+	tx.End()
+	tx = ks.Begin(0, 20, 3, nil, false)
+	tx.SetString([]byte("new"), bytes.Repeat([]byte("w"), MaxInline+1), 0)
+	tx.End()
+	key, hash := []byte("new"), ks.Hash([]byte("new"))
+	write := func() {
+		if !ks.SweepKey(0, hash, key, tier.put) {
+			t.Fatal("the key isn't there")
+		}
+	}
+	write()
+	tier.commit()
+	ks.Committed()
+
+	tier.begin(ks.TakeGraves())
+	tier.commit()
+	ks.Committed()
+
+	g := ks.TakeGraves()
+	tier.begin(g)
+	write()
+	tier.abort()
+	ks.Rebury(g)
+	if len(tier.records) != 0 {
+		t.Fatalf("the tier has %d records: the test doesn't test", len(tier.records))
+	}
+	if ks.Offload(0, hash, key, 3) != 0 {
+		t.Error("it is let go, and the tier hasn't got it")
+	}
+}
+
 func TestAFlushIsSeenByThoseWhoWatch(t *testing.T) {
 	k, other := []byte("k"), []byte("other")
 	ks := New(testSeed)

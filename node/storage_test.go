@@ -231,6 +231,48 @@ func TestCheckpointThatIsCutShortAnywhere(t *testing.T) {
 	}
 }
 
+// meddler is a context that does something each time that somebody asks whether it has
+// ended.
+type meddler struct {
+	context.Context
+	do func()
+}
+
+func (m meddler) Err() error {
+	m.do()
+	return nil
+}
+
+// Fields go while the parts are written that they were in, after all records have been
+// looked at. Whoever recovers from that takes it that they may be gone already.
+func TestASweepEndsWhenItsLastPartIsWritten(t *testing.T) {
+	mem := vfs.NewMem()
+	n := startOn(t, mem, catalog.SyncEverySec)
+	cl := dialNode(t, n.Addr())
+	const fields = 4000
+	for i := range fields {
+		cl.do("HSET", "h", fmt.Sprint(i), strings.Repeat("v", 300))
+	}
+	p := n.find(1)
+	turns := 0
+	meddle := func() {
+		turns++
+		for i := range 20 {
+			cl.do("HDEL", "h", fmt.Sprint((20*turns+i)%fields))
+		}
+	}
+	if err := n.saver.save(meddler{t.Context(), meddle}, p); err != nil {
+		t.Fatal(err)
+	}
+	if turns < 5 {
+		t.Fatalf("written in %d turns: the test doesn't test", turns)
+	}
+	want := contentOf(t, n, p.Engine)
+	if _, got := recoverOn(t, n, mem.CrashClone(func() bool { return true }), 1); got != want {
+		t.Errorf("recovered are %d bytes, were %d", len(got), len(want))
+	}
+}
+
 // A large collection is written once, and then what changes of it; it leaves memory
 // and comes back, and when it goes nothing stays.
 func TestALargeCollectionIsStoredInParts(t *testing.T) {

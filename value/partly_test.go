@@ -210,6 +210,48 @@ func cloneParts(parts map[PartID][]byte) map[PartID][]byte {
 	return c
 }
 
+// What happens at the border of what is in memory of a list leaves alone what lies
+// beyond.
+func TestABlockWhoseNeighbourIsAbsent(t *testing.T) {
+	whole := newInParts("list").(*List)
+	for i := range 20000 {
+		whole.PushBack(key(i))
+	}
+	var stored partStore
+	stored.save(t, whole, nil)
+	c, err := loadParts("list", stored.head, inOrder(stored.parts), &Need{Spans: []Span{{0, 0}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := c.(*List)
+	n := part.big.blocks[0].n
+	if len(part.big.blocks) < 3 || !part.big.blocks[1].absent {
+		t.Fatal("the list is too short: the test doesn't test")
+	}
+	both := func(do func(l *List)) {
+		do(whole)
+		do(part)
+	}
+	for i := range 600 { // until chunks are cut and the block is full
+		both(func(l *List) { l.InsertAt(n-2, key(i)) })
+		n++
+	}
+	for range n - 1 { // until hardly anything is left of it
+		both(func(l *List) { l.PopFront() })
+	}
+	all, err := loadParts("list", stored.head, inOrder(stored.parts), nil)
+	if err == nil {
+		err = part.Take(all.(*List))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(part.AppendDump(nil), whole.AppendDump(nil)) {
+		t.Error("it is another list")
+	}
+	checkBigList(t, part.big)
+}
+
 // What doesn't fit is refused, and changes nothing.
 func TestPartsOfSomethingElseAreNotTaken(t *testing.T) {
 	for _, kind := range partKinds {
