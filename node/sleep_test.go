@@ -19,6 +19,7 @@ import (
 	"vecino/engine"
 	"vecino/region"
 	"vecino/resp"
+	"vecino/session"
 )
 
 // layDown puts a copy to sleep as if it had been idle for long, and reports whether
@@ -100,6 +101,37 @@ func TestADatabaseSleepsUnderItsConnectionsAndWithoutThem(t *testing.T) {
 	cl.conn.Close()
 	db.asleep("mad")
 	db.client("mad").want(`"new"`, "GET", "s8")
+}
+
+// TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep: a database that sleeps holds
+// nothing, so there is room for it, and nobody else would tell those who wait.
+func TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	cl := db.client("mad")
+	cl.fill(0, 10)
+	p := c.nodes["mad"].find(db.id)
+	crowded := make(chan struct{})
+	p.Owner.Post(func() {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		p.SetRoom(session.Crowded)
+		close(crowded)
+	})
+	<-crowded
+	cl.conn.Write(resp.AppendCommand(resp.AppendCommand(nil, "PING"), "SET", "waits", "for room"))
+	if got := cl.receive(); got != "PONG" { // and behind it SET stands in line
+		t.Fatal(got)
+	}
+	c.eventually("asleep", func() error {
+		if !db.layDown("mad") {
+			return errors.New("awake")
+		}
+		return nil
+	})
+	if got := cl.receive(); got != "OK" {
+		t.Error(got)
+	}
 }
 
 func TestKeysOfSleepersExpire(t *testing.T) {

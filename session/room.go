@@ -1,6 +1,9 @@
 package session
 
-import "vecino/command"
+import (
+	"vecino/command"
+	"vecino/engine"
+)
 
 // Room is how much memory the node has left for what a tenant adds.
 type Room uint8
@@ -15,9 +18,12 @@ const (
 	Full
 )
 
-// SetRoom says how much room there is. It is called in a turn of the tenant,
-// with the lock held.
+// SetRoom says how much room there is; for a database that sleeps there is enough,
+// since it holds nothing. It is called in a turn of the tenant, with the lock held.
 func (t *Tenant) SetRoom(r Room) {
+	if t.Engine.State() != engine.Awake {
+		r = Roomy
+	}
 	if t.room == r {
 		return
 	}

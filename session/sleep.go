@@ -85,7 +85,7 @@ func (w lateWaiter) Loaded(error) {
 }
 
 // Sleep lets the content go, all of which is in the tier, and reports whether that
-// could be. The lock is held.
+// could be. Who waits for room goes on, and wakes it. The lock is held.
 func (t *Tenant) Sleep() bool {
 	if t.late.any() || !t.Savable() || t.feed == nil && !t.follower.Whole() {
 		return false
@@ -96,5 +96,9 @@ func (t *Tenant) Sleep() bool {
 			return false
 		}
 	}
-	return t.Engine.Sleep()
+	if !t.Engine.Sleep() {
+		return false
+	}
+	t.SetRoom(Roomy)
+	return true
 }
