@@ -58,11 +58,11 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-func TestParseRSS(t *testing.T) {
-	if got, err := parseRSS([]byte("Name:\tx\nVmRSS:\t    1024 kB\nThreads:\t1\n")); err != nil || got != 1<<20 {
+func TestParseStatus(t *testing.T) {
+	if got, err := parseStatus([]byte("Name:\tx\nVmRSS:\t    1024 kB\nThreads:\t1\n"), "VmRSS"); err != nil || got != 1<<20 {
 		t.Errorf("got %d, %v, want %d", got, err, 1<<20)
 	}
-	if got, err := parseRSS([]byte("Name:\tx\n")); err == nil {
+	if got, err := parseStatus([]byte("Name:\tx\n"), "VmRSS"); err == nil {
 		t.Errorf("got %d, want an error", got)
 	}
 }

@@ -23,7 +23,8 @@ import (
 type cell struct {
 	kind      cellKind
 	key, part string
-	size      int    // of a string's value
+	size      int    // of the value that has the number in it; 0: it is the number
+	under     *cell  // of the element at a list's head: the next one
 	is        state  // as last answered
 	maybe     *state // sent, and not answered
 	last      int64  // number given last
@@ -45,6 +46,7 @@ const (
 	aMember
 	aCounter
 	aListEnd
+	anElement // of a list, counted from its end
 )
 
 // soakClocks is how far the times of this program and of the node's batches
@@ -84,6 +86,7 @@ func newSoakDatabase(number int, evicts bool) *soakDatabase {
 		add(100, func(i int) *cell { return &cell{kind: aCounter, key: fmt.Sprintf("n:%d", i)} })
 		add(100, func(i int) *cell { return &cell{kind: aListEnd, key: fmt.Sprintf("l:%d", i)} })
 	}
+	d.addCollections()
 	return d
 }
 
@@ -99,12 +102,23 @@ type act struct {
 func (x *cell) next(r *rand.Rand) act {
 	p := r.IntN(10)
 	switch {
-	case x.maybe != nil || p < 4:
+	case x.maybe != nil || p < 4 || !x.settable():
 		return x.read()
-	case p == 4:
+	case p == 4 && x.removable():
 		return act{cell: x, words: x.removal(), to: &state{}}
 	}
 	return x.write(r)
+}
+
+// settable reports whether a command about this cell alone can give it a number:
+// in a list that isn't there, nothing can be set.
+func (x *cell) settable() bool {
+	return x.kind != anElement || x.is.n != 0 || x.under != nil && x.under.is.n != 0
+}
+
+// removable reports whether a command can remove this cell alone.
+func (x *cell) removable() bool {
+	return x.kind != anElement || x.under != nil && x.is.n != 0
 }
 
 // write gives a cell a new number.
@@ -120,26 +134,38 @@ func (x *cell) write(r *rand.Rand) act {
 	return a
 }
 
-// text is what a string holds when its number is n.
+// text is what a cell with a size holds when its number is n.
 func (x *cell) text(n int64) string {
 	return string(appendValue(append(strconv.AppendInt(nil, n, 10), ':'), int(n)+x.size, x.size))
 }
 
+// value is what a command has to write for n.
+func (x *cell) value(n int64) string {
+	if x.size == 0 {
+		return strconv.FormatInt(n, 10)
+	}
+	return x.text(n)
+}
+
 func (x *cell) change(n int64, ttl time.Duration) []string {
-	number := strconv.FormatInt(n, 10)
 	switch x.kind {
 	case aString:
-		return []string{"SET", x.key, x.text(n)}
+		return []string{"SET", x.key, x.value(n)}
 	case anExpiring:
-		return []string{"SET", x.key, x.text(n), "PX", strconv.FormatInt(ttl.Milliseconds(), 10)}
+		return []string{"SET", x.key, x.value(n), "PX", strconv.FormatInt(ttl.Milliseconds(), 10)}
 	case aField:
-		return []string{"HSET", x.key, x.part, number}
+		return []string{"HSET", x.key, x.part, x.value(n)}
 	case aMember:
-		return []string{"ZADD", x.key, number, x.part}
+		return []string{"ZADD", x.key, x.value(n), x.part}
 	case aCounter:
 		return []string{"INCR", x.key}
+	case anElement:
+		if x.is.n == 0 {
+			return []string{"LPUSH", x.key, x.value(n)}
+		}
+		return []string{"LSET", x.key, x.part, x.value(n)}
 	default:
-		return []string{"RPUSH", x.key, number}
+		return []string{"RPUSH", x.key, x.value(n)}
 	}
 }
 
@@ -149,6 +175,8 @@ func (x *cell) removal() []string {
 		return []string{"HDEL", x.key, x.part}
 	case aMember:
 		return []string{"ZREM", x.key, x.part}
+	case anElement:
+		return []string{"LPOP", x.key}
 	default:
 		return []string{"DEL", x.key}
 	}
@@ -163,6 +191,8 @@ func (x *cell) read() act {
 		a.words = []string{"ZSCORE", x.key, x.part}
 	case aListEnd:
 		a.words = []string{"LINDEX", x.key, "-1"}
+	case anElement:
+		a.words = []string{"LINDEX", x.key, x.part}
 	default:
 		a.words = []string{"GET", x.key}
 	}
@@ -230,7 +260,7 @@ func (x *cell) numberOf(v resp.Value) (int64, error) {
 		return 0, nil
 	}
 	text := v.Text()
-	if x.kind != aString && x.kind != anExpiring {
+	if x.size == 0 {
 		return strconv.ParseInt(text, 10, 64)
 	}
 	for i := range len(text) {

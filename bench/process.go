@@ -203,15 +203,30 @@ func (p *process) rss() (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("memory of %s: %w", p.name, err)
 	}
-	return parseRSS(b)
+	return parseStatus(b, "VmRSS")
 }
 
-func parseRSS(status []byte) (int64, error) {
+// memory is rss, and how much of it isn't mapped from a file.
+func (p *process) memory() (rss, own float64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("memory of %s: %w", p.name, err)
+	}
+	all, err := parseStatus(b, "VmRSS")
+	if err != nil {
+		return 0, 0, err
+	}
+	files, err := parseStatus(b, "RssFile")
+	return float64(all), float64(all - files), err
+}
+
+// parseStatus finds an amount of memory in a process's status.
+func parseStatus(status []byte, name string) (int64, error) {
 	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
 			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
 			return kb << 10, err
 		}
 	}
-	return 0, errors.New("/proc/PID/status has no VmRSS")
+	return 0, fmt.Errorf("/proc/PID/status has no %s", name)
 }

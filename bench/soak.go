@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,23 +18,28 @@ import (
 )
 
 // The soak keeps a node busy with everything at once, for minutes: many
-// databases under mixed load, more data than its memory budget, keys that
-// expire, databases that evict, databases that fall asleep and wake, and
-// kill -9 in between. A ledger of what was answered is compared with what is
-// read all along, and at the end key by key, once more after a last kill.
+// databases under mixed load, more data than its memory budget, so that values
+// leave and come back all the time, large collections in parts, keys that
+// expire, databases that evict, databases that are emptied, databases that fall
+// asleep, with clients connected and without, and wake, and kill -9 in between.
+// A ledger of what was answered is compared with what is read all along, and at
+// the end key by key, once more after a last kill. Then all is deleted, and
+// nothing may be left.
 //
 // The node is killed in the first two fifths of the time. Then it runs on, so
-// that its memory can be seen to stay flat.
+// that what it takes can be seen to stay flat (flat.go).
 
 const (
-	soakWorkers = 8
-	soakKillsIn = 0.4              // of the time
-	soakKill    = 20 * time.Second // there is one about so often, and three at least
-	soakIdle    = 2 * time.Second
-	soakLimit   = 1 << 20 // bytes of a database that evicts
-	soakFlat    = 1.10    // the second half's memory may be so many times the first's
-	soakSlack   = 8 << 20 // and so many bytes more
-	soakExpired = 30 * time.Second
+	soakWorkers  = 8
+	soakKillsIn  = 0.4              // of the time
+	soakKill     = 20 * time.Second // there is one about so often, and three at least
+	soakIdle     = 2 * time.Second
+	soakLimit    = 1 << 20 // bytes of a database that evicts
+	soakEmptied  = 40      // one visit of so many begins with FLUSHDB
+	soakTogether = 100     // commands at once where all cells are written or read
+	soakSweep    = 8       // one burst of so many is about a whole collection
+	soakExpired  = 30 * time.Second
+	soakCleared  = 60 * time.Second
 )
 
 // soakPolicies always find something to evict.
@@ -56,21 +62,20 @@ type soak struct {
 		wrong []string // what must not have been
 	}
 	samples []soakSample
-}
-
-type soakSample struct {
-	at   time.Duration
-	rss  int64
-	disk int64
-	kill bool // the node was killed before it
+	filled  float64 // commands before the first sample
 }
 
 // soakDatabase is a database and its ledger.
 type soakDatabase struct {
 	sync.Mutex
-	number int
-	evicts bool
-	cells  []*cell
+	number      int
+	evicts      bool
+	cells       []*cell
+	collections []*collection // of some of the cells
+
+	stays bool    // its client stays connected between visits
+	line  *client // that client's connection
+	since int64   // generation that the connection is of
 }
 
 func runSoak(ctx context.Context, args []string) error {
@@ -80,6 +85,7 @@ func runSoak(ctx context.Context, args []string) error {
 	count := flags.Int("databases", 120, "how many")
 	memory := flags.String("memory", "64mb", "the node's budget; a database holds about 1 MiB")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "of what is done")
+	out := flags.String("o", "", "`file` whose section soak is rewritten")
 	flags.StringVar(&b.vecino, "vecino", "", "`program` to run (default: built from this tree)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -93,11 +99,7 @@ func runSoak(ctx context.Context, args []string) error {
 	}
 	defer clean()
 	b.say("soak of %s, %d databases, a budget of %s, -seed %d", *lasts, *count, *memory, *seed)
-	for _, name := range []string{"memory", "idle"} {
-		if err := b.needsFlags(name); err != nil {
-			b.say("%v; the soak goes on without", err)
-		}
-	}
+	about := describeMachine()
 	s := &soak{bench: b, favourite: newZipf(*count, 1.1)}
 	adjust := func(i int, d *catalog.Database) {
 		evicts := i%3 == 2
@@ -107,22 +109,34 @@ func runSoak(ctx context.Context, args []string) error {
 		if i%10 == 0 {
 			d.Durability = catalog.SyncAlways
 		}
-		s.databases = append(s.databases, newSoakDatabase(i, evicts))
+		visited := newSoakDatabase(i, evicts)
+		visited.stays = i%3 == 1
+		s.databases = append(s.databases, visited)
 	}
-	more := append(b.ifHas("memory", *memory, "idle", soakIdle.String(), "checkpoint-bytes", fmt.Sprint(32<<20), "segment-bytes", fmt.Sprint(8<<20)), "--loops", "2")
-	if s.stage, err = b.newStage("soak", *count, adjust, more...); err != nil {
+	if s.stage, err = b.newStage("soak", *count, adjust, "--memory", *memory, "--idle", soakIdle.String(),
+		"--checkpoint-bytes", fmt.Sprint(32<<20), "--segment-bytes", fmt.Sprint(8<<20), "--loops", "2"); err != nil {
 		return err
 	}
 	defer b.closeStage(s.stage)
 	if err := b.startStage(s.stage); err != nil {
 		return err
 	}
-	return s.run(*lasts, *seed)
+	text, err := s.run(*lasts, *seed)
+	if text != "" {
+		text = fmt.Sprintf("`go run ./bench soak -for %s`\n%s\n\n%s", *lasts, about, text)
+		fmt.Printf("\n%s\n", text)
+	}
+	if err == nil && *out != "" {
+		err = rewriteFile(*out, "soak", text)
+	}
+	return err
 }
 
-func (s *soak) run(lasts time.Duration, seed uint64) error {
+// run soaks, and returns what is to be told of it, also when it failed.
+func (s *soak) run(lasts time.Duration, seed uint64) (text string, err error) {
 	s.say("soak: writing every cell once")
 	s.fill(seed)
+	s.filled = float64(s.commands.Load())
 	s.up.Store(true)
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(s.ctx, lasts)
@@ -140,31 +154,42 @@ func (s *soak) run(lasts time.Duration, seed uint64) error {
 	cancel()
 	workers.Wait()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if s.ctx.Err() != nil {
-		return errors.New("interrupted")
+		return "", errors.New("interrupted")
 	}
 	s.say("soak: the load has ended: %d commands in %d visits, %d kills", s.commands.Load(), s.visits.Load(), killed)
-	goroutines := s.goroutines()
-	s.audit("at the end", false)
-	s.report()
+	work, err := s.work()
+	if err != nil {
+		return "", err
+	}
+	cells := s.audit("at the end")
 	s.say("soak: kill -9, and all of it once more")
+	s.hangUp()
 	s.kill(s.stage.node)
 	if err := s.startStage(s.stage); err != nil {
-		return err
+		return "", err
 	}
-	s.audit("after the last kill", true)
-
-	fmt.Printf("\nmemory of the node, MiB; ^ is a kill -9\n\n%s\n", chart(s.samples, 72, 10))
-	fmt.Printf("\n%d commands, %d kills, goroutines at the end: %.0f\n", s.commands.Load(), killed+1, goroutines)
-	flat := s.flat()
+	s.audit("after the last kill")
+	s.count()
+	left, err := s.clear()
+	if err != nil {
+		return "", err
+	}
+	judged, err := flat(s.samples)
+	if err != nil {
+		s.complain("%v", err)
+	}
+	text = fmt.Sprintf("%s\n\n```\nRSS, MiB; ^ is a kill -9\n\n%s\n```\n\n%s\n\n", tableOf(s.samples, soakRows, s.filled), chart(s.samples, 72, 10), judged) +
+		fmt.Sprintf("%d databases, %d commands, %d kills; %d cells of the ledger were compared at the end, and again after the last kill. From the kill before that to the end %s. When all was deleted, %s.",
+			len(s.databases), s.commands.Load(), killed+1, cells, work, left)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.mu.wrong) > 0 {
-		return fmt.Errorf("the soak failed; -seed %d does much of it again:\n  %s", seed, strings.Join(s.mu.wrong, "\n  "))
+		return text, fmt.Errorf("the soak failed; -seed %d does much of it again:\n  %s", seed, strings.Join(s.mu.wrong, "\n  "))
 	}
-	return flat
+	return text, nil
 }
 
 // fill writes every cell, so that there is as much from the start as there will
@@ -173,12 +198,19 @@ func (s *soak) fill(seed uint64) {
 	err := s.stage.each(s.ctx, len(s.databases), soakWorkers, func(i int, c *client) error {
 		d := s.databases[i]
 		r := rand.New(rand.NewPCG(seed, uint64(1000+i)))
-		for from := 0; from < len(d.cells); from += 100 {
-			var acts []act
-			for _, x := range d.cells[from:min(len(d.cells), from+100)] {
-				acts = append(acts, x.write(r))
+		for _, l := range d.collections {
+			if err := s.send(c, d, []deed{l.fill()}); err != nil {
+				return err
 			}
-			if err := s.send(c, d, acts); err != nil {
+		}
+		for some := range slices.Chunk(d.cells, soakTogether) {
+			var deeds []deed
+			for _, x := range some {
+				if x.is.n == 0 {
+					deeds = append(deeds, x.write(r).deed())
+				}
+			}
+			if err := s.send(c, d, deeds); err != nil {
 				return err
 			}
 		}
@@ -207,10 +239,10 @@ func (s *soak) watch(ctx context.Context, begun time.Time, lasts time.Duration) 
 			return killed, nil
 		}
 		at := time.Since(begun)
-		sample := soakSample{at: at}
+		kill := false
 		if killed < kills && at >= part*time.Duration(killed+1)/time.Duration(kills) {
 			killed++
-			sample.kill = true
+			kill = true
 			s.up.Store(false)
 			s.generation.Add(1)
 			s.kill(s.stage.node)
@@ -221,13 +253,14 @@ func (s *soak) watch(ctx context.Context, begun time.Time, lasts time.Duration) 
 			s.up.Store(true)
 			s.say("soak: kill -9; it was back after %.1f s", time.Since(down).Seconds())
 		}
-		if sample.rss, err = s.stage.node.rss(); err != nil {
+		sample, err := s.look()
+		if err != nil {
 			return killed, err
 		}
-		sample.disk = diskUsage(s.stage.dir)
+		sample.at, sample.kill = at, kill
 		s.samples = append(s.samples, sample)
 		if n%15 == 14 {
-			s.say("soak: %.0f %%, %d commands, RSS %.0f MiB, disk %.0f MiB", 100*at.Seconds()/lasts.Seconds(), s.commands.Load(), float64(sample.rss)/(1<<20), float64(sample.disk)/(1<<20))
+			s.say("soak: %.0f %%, %d commands, RSS %s MiB, disk %s MiB", 100*at.Seconds()/lasts.Seconds(), s.commands.Load(), mib(sample.rss), mib(sample.disk))
 		}
 	}
 }
@@ -249,7 +282,8 @@ func (s *soak) failed() bool {
 	return len(s.mu.wrong) > 0
 }
 
-// visit works on one database for a while, over a connection of its own.
+// visit works on one database for a while, over a connection of its own or the
+// one that stays.
 func (s *soak) visit(ctx context.Context, r *rand.Rand) {
 	if !s.up.Load() {
 		time.Sleep(20 * time.Millisecond)
@@ -259,55 +293,114 @@ func (s *soak) visit(ctx context.Context, r *rand.Rand) {
 	d.Lock()
 	defer d.Unlock()
 	before := s.generation.Load()
-	err := s.stage.visit(ctx, d.number, func(_ int, c *client) error {
-		for range 10 + r.IntN(60) {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err := s.burst(c, d, r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := s.connect(ctx, d, before)
+	if err == nil {
+		err = s.stay(ctx, d, r)
+	}
+	if err != nil || !d.stays {
+		d.hangUp()
+	}
 	s.visits.Add(1)
 	if err != nil && ctx.Err() == nil && s.generation.Load() == before && s.up.Load() {
 		s.complain("database %d: %v", d.number, err)
 	}
 }
 
-// burst sends a few commands at once, of different cells. The error is the
-// connection's.
-func (s *soak) burst(c *client, d *soakDatabase, r *rand.Rand) error {
-	acts := make([]act, 0, 16)
-	for _, i := range distinct(r, len(d.cells), cap(acts)) {
-		acts = append(acts, d.cells[i].next(r))
+// connect gives a database a connection to the node's process of this generation.
+func (s *soak) connect(ctx context.Context, d *soakDatabase, generation int64) (err error) {
+	if d.line != nil && d.since == generation {
+		return nil
 	}
-	return s.send(c, d, acts)
+	d.hangUp()
+	d.since = generation
+	d.line, err = s.stage.enter(ctx, d.number)
+	return err
 }
 
-// send carries out some acts, and compares the replies with the ledger.
-func (s *soak) send(c *client, d *soakDatabase, acts []act) error {
+func (d *soakDatabase) hangUp() {
+	if d.line != nil {
+		d.line.Close()
+		d.line = nil
+	}
+}
+
+func (s *soak) hangUp() {
+	for _, d := range s.databases {
+		d.hangUp()
+	}
+}
+
+// stay is what is done in a visit. Its error is the connection's.
+func (s *soak) stay(ctx context.Context, d *soakDatabase, r *rand.Rand) error {
+	doubtful := slices.DeleteFunc(slices.Clone(d.cells), func(x *cell) bool { return x.maybe == nil })
+	if err := s.readAll(d.line, d, doubtful); err != nil {
+		return err
+	}
+	if r.IntN(soakEmptied) == 0 {
+		if err := s.send(d.line, d, []deed{remove(d.cells, "FLUSHDB")}); err != nil {
+			return err
+		}
+	}
+	for range 10 + r.IntN(60) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := s.burst(d.line, d, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// burst sends a few commands at once, of different cells, or one of a collection.
+func (s *soak) burst(c *client, d *soakDatabase, r *rand.Rand) error {
+	if len(d.collections) > 0 && r.IntN(soakSweep) == 0 {
+		return s.send(c, d, []deed{d.collections[r.IntN(len(d.collections))].next(r)})
+	}
+	deeds := make([]deed, 0, 16)
+	for _, i := range distinct(r, len(d.cells), cap(deeds)) {
+		deeds = append(deeds, d.cells[i].next(r).deed())
+	}
+	return s.send(c, d, deeds)
+}
+
+// readAll reads some cells.
+func (s *soak) readAll(c *client, d *soakDatabase, cells []*cell) error {
+	for some := range slices.Chunk(cells, soakTogether) {
+		var deeds []deed
+		for _, x := range some {
+			deeds = append(deeds, x.read().deed())
+		}
+		if err := s.send(c, d, deeds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send carries out some deeds, and compares the replies with the ledger. The
+// error is the connection's.
+func (s *soak) send(c *client, d *soakDatabase, deeds []deed) error {
 	c.out = c.out[:0]
-	for _, a := range acts {
-		c.out = appendCommand(c.out, a.words...)
+	for i := range deeds {
+		c.out = appendCommand(c.out, deeds[i].words...)
 	}
 	c.SetDeadline(time.Now().Add(3 * patience))
 	sent := time.Now()
-	for i := range acts {
-		acts[i].begin(sent)
+	for i := range deeds {
+		deeds[i].begin(sent)
 	}
 	if _, err := c.Write(c.out); err != nil {
 		return err
 	}
-	for i := range acts {
+	for i := range deeds {
 		v, err := c.replies.Read()
 		if err != nil {
 			return err
 		}
 		s.commands.Add(1)
-		if err := acts[i].end(v, d.evicts, sent, time.Now()); err != nil {
-			s.complain("database %d: %s: %v", d.number, strings.Join(shorten(acts[i].words), " "), err)
+		if err := deeds[i].end(v, d.evicts, sent, time.Now()); err != nil {
+			s.complain("database %d: %s: %v", d.number, strings.Join(shorten(deeds[i].words), " "), err)
 		}
 	}
 	return nil
@@ -327,28 +420,26 @@ func distinct(r *rand.Rand, n, k int) []int {
 }
 
 func shorten(words []string) []string {
-	short := make([]string, len(words))
-	for i, w := range words {
+	short := make([]string, min(len(words), 6))
+	for i, w := range words[:len(short)] {
 		short[i] = fmt.Sprintf("%.24s", w)
 	}
 	return short
 }
 
-// audit reads every cell of every database. The last time it also looks whether
-// what expired has gone by itself.
-func (s *soak) audit(when string, last bool) {
+// audit reads every cell of every database, and every collection as a whole.
+func (s *soak) audit(when string) (compared int64) {
 	s.say("soak: reading all that the ledger holds, %s", when)
 	var cells, present atomic.Int64
 	err := s.stage.each(s.ctx, len(s.databases), 4, func(i int, c *client) error {
 		d := s.databases[i]
 		d.Lock()
 		defer d.Unlock()
-		for from := 0; from < len(d.cells); from += 100 {
-			var acts []act
-			for _, x := range d.cells[from:min(len(d.cells), from+100)] {
-				acts = append(acts, x.read())
-			}
-			if err := s.send(c, d, acts); err != nil {
+		if err := s.readAll(c, d, d.cells); err != nil {
+			return err
+		}
+		for _, l := range d.collections {
+			if err := s.send(c, d, []deed{l.read()}); err != nil {
 				return err
 			}
 		}
@@ -364,11 +455,14 @@ func (s *soak) audit(when string, last bool) {
 		s.complain("reading all, %s: %v", when, err)
 	}
 	s.say("soak: %d cells compared, %d with a value", cells.Load(), present.Load())
-	if !last {
-		return
-	}
+	return cells.Load()
+}
+
+// count looks whether there are as many keys as the ledger has, so whether what
+// expired has gone by itself.
+func (s *soak) count() {
 	deadline := time.Now().Add(soakExpired)
-	err = s.stage.each(s.ctx, len(s.databases), 4, func(i int, c *client) error {
+	err := s.stage.each(s.ctx, len(s.databases), 4, func(i int, c *client) error {
 		d := s.databases[i]
 		if d.evicts {
 			return nil
@@ -389,7 +483,7 @@ func (s *soak) audit(when string, last bool) {
 		}
 	})
 	if err != nil {
-		s.complain("counting, %s: %v", when, err)
+		s.complain("counting: %v", err)
 	}
 }
 
@@ -410,10 +504,11 @@ func (d *soakDatabase) keys(now time.Time) (n int, soon bool) {
 	return len(names), soon
 }
 
-// report says what the databases say they have been through.
-func (s *soak) report() {
+// work says what the node has been through since the last kill. What a soak is for must
+// have happened.
+func (s *soak) work() (string, error) {
 	sums := map[string]float64{}
-	s.stage.each(s.ctx, len(s.databases), 4, func(_ int, c *client) error {
+	err := s.stage.each(s.ctx, len(s.databases), 4, func(_ int, c *client) error {
 		v, err := c.do("INFO", "everything")
 		if err != nil {
 			return err
@@ -421,104 +516,77 @@ func (s *soak) report() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		fields := infoFields(v.Text())
-		for _, name := range []string{"expired_keys", "evicted_keys", "memory_hits", "memory_misses", "cold_keys", "cold_bytes", "resident_bytes", "wakes"} {
-			if n, ok := number(fields, name); ok {
-				sums[name] += n
+		for _, name := range []string{"expired_keys", "evicted_keys"} {
+			n, _ := number(fields, name)
+			sums[name] += n
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	page, err := get(s.ctx, "http://"+s.stage.admin+"/metrics")
+	if err != nil {
+		return "", err
+	}
+	var parts []string
+	for _, w := range []struct{ name, what string }{
+		{"vecino_offloaded_values_total", "%.0f values left memory"}, {"vecino_fetch_seconds_count", "%.0f came back"}, {"vecino_databases_slept_total", "databases fell asleep %.0f times"},
+		{"vecino_wake_seconds_count", "and woke %.0f times"}, {"expired_keys", "at least %.0f keys expired"}, {"evicted_keys", "and %.0f were evicted"},
+	} {
+		n, ok := sums[w.name]
+		if !ok {
+			if n, err = metric(page, w.name); err != nil {
+				return "", err
+			}
+		}
+		parts = append(parts, fmt.Sprintf(w.what, n))
+		if n == 0 {
+			s.complain("%s is 0: the soak proves less than it should", w.name)
+		}
+	}
+	if n, err := metric(page, "vecino_fetch_failures_total"); err != nil || n > 0 {
+		s.complain("%.0f values could not be read (%v); the node said:\n%s", n, err, s.stage.node.lastWords())
+	}
+	text := strings.Join(parts, ", ")
+	s.say("soak: since the last kill %s", text)
+	return text, nil
+}
+
+// clear deletes everything. What is left then has leaked, or is counted wrongly.
+func (s *soak) clear() (left string, err error) {
+	s.say("soak: deleting everything")
+	err = s.stage.each(s.ctx, len(s.databases), 4, func(_ int, c *client) error {
+		if _, err := c.do("FLUSHALL"); err != nil {
+			return err
+		}
+		v, err := c.do("INFO", "memory")
+		if err != nil {
+			return err
+		}
+		fields := infoFields(v.Text())
+		for _, name := range []string{"used_memory", "resident_bytes", "cold_keys", "cold_bytes"} {
+			if n, ok := number(fields, name); !ok || n != 0 {
+				return fmt.Errorf("%s is %s after FLUSHALL", name, fields[name])
 			}
 		}
 		return nil
 	})
-	var parts []string
-	for _, name := range []string{"expired_keys", "evicted_keys", "memory_hits", "memory_misses", "cold_keys", "cold_bytes", "resident_bytes", "wakes"} {
-		if n, ok := sums[name]; ok {
-			parts = append(parts, fmt.Sprintf("%s %.0f", name, n))
+	if err != nil {
+		s.complain("deleting everything: %v", err)
+		return "it didn't go", nil
+	}
+	deadline := time.Now().Add(soakCleared)
+	for {
+		x, err := s.look()
+		if err != nil {
+			return "", err
 		}
-	}
-	s.say("soak: INFO of all databases, since the last kill: %s", strings.Join(parts, ", "))
-	if sums["evicted_keys"] == 0 {
-		s.complain("nothing was evicted: the soak proves less than it should")
-	}
-	if sums["expired_keys"] == 0 {
-		s.complain("nothing expired: the soak proves less than it should")
-	}
-}
-
-func (s *soak) goroutines() float64 {
-	page, _ := get(s.ctx, "http://"+s.stage.admin+"/metrics")
-	n, _ := metric(page, "go_goroutines")
-	return n
-}
-
-// flat compares the two halves of the time after the last kill, without its
-// first fifth.
-func (s *soak) flat() error {
-	first, second := halves(s.samples)
-	if len(first) == 0 {
-		return errors.New("the soak was too short to tell whether memory is flat: -for 1m or more")
-	}
-	rss := func(x soakSample) float64 { return float64(x.rss) }
-	disk := func(x soakSample) float64 { return float64(x.disk) }
-	a, z := median(each(first, rss)), median(each(second, rss))
-	fmt.Printf("RSS, median: %s MiB in the first half after the last kill, %s MiB in the second; disk %s and %s MiB\n", mib(a), mib(z), mib(median(each(first, disk))), mib(median(each(second, disk))))
-	if z > a*soakFlat+soakSlack {
-		return fmt.Errorf("memory isn't flat: %s MiB, then %s MiB", mib(a), mib(z))
-	}
-	if a, z := median(each(first, disk)), median(each(second, disk)); z > 2*a+256<<20 {
-		return fmt.Errorf("the state directory grows: %s MiB, then %s MiB", mib(a), mib(z))
-	}
-	return nil
-}
-
-func halves(samples []soakSample) (first, second []soakSample) {
-	from := 0
-	for i, x := range samples {
-		if x.kill {
-			from = i
+		if x.awake+x.dozing == 0 || time.Now().After(deadline) {
+			return fmt.Sprintf("the node had %s MiB of RSS, %s MiB of Go's heap, %s MiB of slabs and %s MiB on disk", mib(x.rss), mib(x.heap), mib(x.slabs), mib(x.disk)), nil
 		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	rest := samples[from:]
-	rest = rest[len(rest)/5:]
-	if len(rest) < 10 {
-		return nil, nil
-	}
-	return rest[:len(rest)/2], rest[len(rest)/2:]
-}
-
-// chart draws memory over time.
-func chart(samples []soakSample, width, height int) string {
-	if len(samples) == 0 {
-		return ""
-	}
-	width = min(width, len(samples))
-	columns, kills, top := make([]int64, width), make([]bool, width), int64(1)
-	for i, x := range samples {
-		c := i * width / len(samples)
-		columns[c] = max(columns[c], x.rss)
-		kills[c] = kills[c] || x.kill
-		top = max(top, x.rss)
-	}
-	var b strings.Builder
-	for row := height; row > 0; row-- {
-		line := make([]byte, width)
-		for c, v := range columns {
-			if line[c] = ' '; v*int64(height) > top*int64(row-1) {
-				line[c] = '#'
-			}
-		}
-		label := "       "
-		if row == height {
-			label = fmt.Sprintf("%6.0f ", float64(top)/(1<<20))
-		}
-		b.WriteString(strings.TrimRight(label+"|"+string(line), " ") + "\n")
-	}
-	marks := make([]byte, width)
-	for c := range marks {
-		if marks[c] = '-'; kills[c] {
-			marks[c] = '^'
-		}
-	}
-	fmt.Fprintf(&b, "     0 +%s %s", marks, samples[len(samples)-1].at.Round(time.Second))
-	return b.String()
 }
 
 // diskUsage is what a directory's files take on the disk.

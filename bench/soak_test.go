@@ -1,7 +1,10 @@
 package main
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,28 +153,28 @@ func TestKeysOfTheLedgerCountACollectionOnce(t *testing.T) {
 
 func samplesOf(rss ...int64) (all []soakSample) {
 	for i, x := range rss {
-		all = append(all, soakSample{at: time.Duration(i) * time.Second, rss: x << 20})
+		all = append(all, soakSample{at: time.Duration(i) * time.Second, rss: float64(x << 20)})
 	}
 	return all
 }
 
 func TestMemoryIsJudgedAfterTheLastKill(t *testing.T) {
-	growing, flat := make([]int64, 40), make([]int64, 40)
+	growing, steady := make([]int64, 40), make([]int64, 40)
 	for i := range growing {
-		growing[i], flat[i] = int64(100+3*i), 100+int64(i%3)
+		growing[i], steady[i] = int64(100+3*i), 100+int64(i%3)
 	}
-	if err := (&soak{samples: samplesOf(growing...)}).flat(); err == nil {
+	if _, err := flat(samplesOf(growing...)); err == nil {
 		t.Error("memory that grows is taken for flat")
 	}
-	if err := (&soak{samples: samplesOf(flat...)}).flat(); err != nil {
+	if _, err := flat(samplesOf(steady...)); err != nil {
 		t.Error(err)
 	}
-	restarted := append(samplesOf(growing...), samplesOf(flat...)...)
+	restarted := append(samplesOf(growing...), samplesOf(steady...)...)
 	restarted[40].kill = true
-	if err := (&soak{samples: restarted}).flat(); err != nil {
+	if _, err := flat(restarted); err != nil {
 		t.Error(err)
 	}
-	if err := (&soak{samples: samplesOf(1, 1, 1)}).flat(); err == nil {
+	if _, err := flat(samplesOf(1, 1, 1)); err == nil {
 		t.Error("three samples are taken for enough")
 	}
 }
@@ -187,5 +190,160 @@ func TestChart(t *testing.T) {
 		"     0 +--^- 3s"}, "\n")
 	if got := chart(samples, 72, 4); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// played is a database that does what the soak's commands say, for one collection:
+// what a right server answers.
+type played struct {
+	fields map[string]string
+	list   []string
+}
+
+func (p *played) do(words []string) resp.Value {
+	at := func(i string) int {
+		n, _ := strconv.Atoi(i)
+		return n + len(p.list) // they count from the end
+	}
+	value := func(s string, ok bool) resp.Value {
+		if !ok {
+			return nilReply
+		}
+		return bulk(s)
+	}
+	all := resp.Value{Kind: resp.KindArray}
+	switch words[0] {
+	case "HSET":
+		for i := 2; i < len(words); i += 2 {
+			p.fields[words[i]] = words[i+1]
+		}
+	case "ZADD":
+		for i := 2; i < len(words); i += 2 {
+			p.fields[words[i+1]] = words[i]
+		}
+	case "HDEL", "ZREM":
+		delete(p.fields, words[2])
+	case "RPUSH":
+		p.list = append(p.list, words[2:]...)
+	case "LPUSH":
+		p.list = slices.Insert(p.list, 0, words[2])
+	case "LPOP":
+		p.list = p.list[1:]
+	case "LSET":
+		p.list[at(words[2])] = words[3]
+	case "LINDEX":
+		i := at(words[2])
+		if i < 0 {
+			return nilReply
+		}
+		return bulk(p.list[i])
+	case "HGET", "ZSCORE":
+		s, ok := p.fields[words[2]]
+		return value(s, ok)
+	case "LRANGE":
+		for _, e := range p.list {
+			all.Elems = append(all.Elems, bulk(e))
+		}
+		return all
+	case "HGETALL", "ZRANGE":
+		for f, v := range p.fields {
+			all.Elems = append(all.Elems, bulk(f), bulk(v))
+		}
+		return all
+	case "DEL":
+		p.fields, p.list = map[string]string{}, nil
+	default:
+		panic(words[0])
+	}
+	return okReply
+}
+
+// end carries a deed out at a server.
+func (p *played) end(d deed) error {
+	d.begin(atTheTime)
+	return d.end(p.do(d.words), false, atTheTime, atTheTime)
+}
+
+func TestCollectionsAreHeldToWhatWasAnswered(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, l := range newSoakDatabase(0, false).collections {
+		p := &played{fields: map[string]string{}}
+		fills, removals := 0, 0
+		for step := range 1500 {
+			d := l.cells[r.IntN(len(l.cells))].next(r).deed()
+			if step%20 == 0 {
+				d = l.next(r)
+			}
+			switch d.words[0] {
+			case "HSET", "ZADD", "RPUSH":
+				fills++
+			case "DEL":
+				removals++
+			}
+			if err := p.end(d); err != nil {
+				t.Fatalf("step %d: %.60q: %v", step, d.words, err)
+			}
+		}
+		if fills < 5 || removals < 5 {
+			t.Errorf("%s was filled %d times and removed %d times", l.key, fills, removals)
+		}
+		p.end(remove(l.cells, "DEL", l.key))
+		p.end(l.fill())
+
+		// Whatever differs is noticed by a look at all.
+		wrong := []func(){func() { p.list = p.list[:len(p.list)-1] }, func() { p.list = append(p.list, "1") }, func() { slices.Reverse(p.list) }}
+		if l.kind != anElement {
+			some := l.cells[7].part
+			wrong = []func(){func() { delete(p.fields, some) }, func() { p.fields["other"] = "1" }, func() { p.fields[some] = p.fields[l.cells[8].part] + "9" }}
+		}
+		for i, spoil := range wrong {
+			fields, list := maps.Clone(p.fields), slices.Clone(p.list)
+			spoil()
+			if err := p.end(l.read()); err == nil {
+				t.Errorf("%s: damage %d isn't noticed", l.key, i)
+			}
+			p.fields, p.list = fields, list
+			if err := p.end(l.read()); err != nil {
+				t.Errorf("%s: %v", l.key, err)
+			}
+		}
+	}
+}
+
+func TestADeedWithoutItsReplyLeavesAllItsCellsInDoubt(t *testing.T) {
+	for _, l := range newSoakDatabase(0, false).collections {
+		for _, applied := range []bool{false, true} {
+			p := &played{fields: map[string]string{}}
+			if err := p.end(l.fill()); err != nil {
+				t.Fatal(err)
+			}
+			lost := remove(l.cells, "DEL", l.key)
+			lost.begin(atTheTime) // and no end
+			if applied {
+				p.do(lost.words)
+			}
+			if err := p.end(l.read()); err != nil {
+				t.Error(err)
+			}
+			for _, x := range l.cells {
+				if x.maybe != nil || x.is.n == 0 != applied {
+					t.Fatalf("%s: carried out %v, and it is %d now", l.key, applied, x.is.n)
+				}
+			}
+			p.end(remove(l.cells, "DEL", l.key))
+		}
+	}
+}
+
+func TestCollectionsAreLargeEnoughToLieInParts(t *testing.T) {
+	const parts = 256 << 10
+	for _, l := range newSoakDatabase(0, false).collections {
+		size := 0
+		for _, w := range l.fill().words {
+			size += len(w)
+		}
+		if size < parts*5/4 {
+			t.Errorf("%s has %d bytes", l.key, size)
+		}
 	}
 }

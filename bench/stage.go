@@ -211,13 +211,23 @@ func (s *stage) each(ctx context.Context, n, atOnce int, visit func(i int, c *cl
 }
 
 func (s *stage) visit(ctx context.Context, i int, visit func(i int, c *client) error) error {
-	c, err := dialFrom(ctx, i, s.proxy)
+	c, err := s.enter(ctx, i)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if _, err := c.Write(s.door(i).header()); err != nil {
-		return err
-	}
 	return visit(i, c)
+}
+
+// enter opens a connection to one of the databases.
+func (s *stage) enter(ctx context.Context, i int) (*client, error) {
+	c, err := dialFrom(ctx, i, s.proxy)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(s.door(i).header()); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
