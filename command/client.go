@@ -32,6 +32,9 @@ type Client interface {
 	DB() int
 	Select(db int)
 
+	// SetReplies is CLIENT REPLY.
+	SetReplies(r Replies) error
+
 	// Quit closes the connection once the replies are written.
 	Quit()
 	// Reset brings the connection back to how it was when it was new.
@@ -64,6 +67,15 @@ type Client interface {
 	Server() Server
 }
 
+// Replies says which replies a client wants.
+type Replies uint8
+
+const (
+	RepliesOn  Replies = iota
+	RepliesOff         // none from now on
+	ReplySkip          // not the next one
+)
+
 // Channel is a kind of channel: plain, by pattern, or sharded.
 type Channel uint8
 
@@ -88,6 +100,9 @@ type Server interface {
 	Clients() []ClientInfo
 	// Kill closes the connection with that ID and reports whether it was there.
 	Kill(id int64) bool
+	// Unblock ends the wait of the connection with that ID, as if its time were up
+	// or, failing, with ErrUnblocked, and reports whether it was waiting.
+	Unblock(id int64, failing bool) bool
 
 	// Channels lists the channels of a kind with subscribers that match a
 	// pattern, nil for all.

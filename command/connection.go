@@ -90,7 +90,12 @@ var connectionRows = []Row{
 				Arity: AtLeast(3), Traits: Admin | Dangerous | NoScript | Loading | Stale, Conn: clientKill,
 			},
 			{
-				Name: "REPLY", Usage: "ON | OFF | SKIP", Since: "3.2.0", Summary: "Says whether replies are wanted; only ON is supported.", Complexity: "O(1)",
+				Name: "UNBLOCK", Usage: "client-id [TIMEOUT | ERROR]", Since: "5.0.0",
+				Summary: "Ends the wait of a connection to this database on this node.", Complexity: "O(log(N)), N connections",
+				Arity: AtLeast(3), Traits: Admin | Dangerous | NoScript | Loading | Stale, Conn: clientUnblock,
+			},
+			{
+				Name: "REPLY", Usage: "ON | OFF | SKIP", Since: "3.2.0", Summary: "Says whether replies are wanted: all, none, or all but the next.", Complexity: "O(1)",
 				Arity: Exactly(3), Traits: NoScript | Loading | Stale, Conn: clientReply,
 			},
 			{
@@ -313,13 +318,39 @@ func clientSetInfo(c Client, args *Args, out *resp.Writer) error {
 	return nil
 }
 
-func clientReply(_ Client, args *Args, out *resp.Writer) error {
+func clientUnblock(c Client, args *Args, out *resp.Writer) error {
+	word, failing := args.Next(), false
+	switch {
+	case !args.More():
+	case args.Left() > 1:
+		return wrongSubcommandUse(args.argv[0], args.argv[1])
+	case args.Option("ERROR"):
+		failing = true
+	case !args.Option("TIMEOUT"):
+		return ErrUnblockReason
+	}
+	id, ok := resp.ParseInt(word)
+	if !ok {
+		return ErrNotInteger
+	}
+	n := int64(0)
+	if c.Server().Unblock(id, failing) {
+		n = 1
+	}
+	out.Int(n)
+	return nil
+}
+
+// clientReply is answered only when it asks for replies.
+func clientReply(c Client, args *Args, out *resp.Writer) error {
 	switch {
 	case args.Option("ON"):
 		out.OK()
-		return nil
-	case args.Option("OFF"), args.Option("SKIP"):
-		return ErrNoSilence
+		return c.SetReplies(RepliesOn)
+	case args.Option("OFF"):
+		return c.SetReplies(RepliesOff)
+	case args.Option("SKIP"):
+		return c.SetReplies(ReplySkip)
 	}
 	return ErrSyntax
 }

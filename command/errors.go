@@ -111,6 +111,8 @@ const (
 	ErrClientID         = Error("ERR Invalid client ID")
 	ErrClientIDPositive = Error("ERR client-id should be greater than 0")
 	ErrNoClient         = Error("ERR No such client")
+	ErrUnblocked        = Error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+	ErrUnblockReason    = Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 	ErrCaching          = Error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 	ErrRange01          = Error("ERR value is out of range, value must between 0 and 1")
 	ErrTimeoutNotInt    = Error("ERR timeout is not an integer or out of range")
@@ -122,7 +124,6 @@ const (
 
 	// Redis can do these. Vecino says that it can't, and doesn't pretend.
 	ErrNoTracking = Error("ERR client side caching (CLIENT TRACKING) is not supported")
-	ErrNoSilence  = Error("ERR CLIENT REPLY OFF and SKIP are not supported")
 	ErrNoPause    = Error("ERR CLIENT PAUSE is not supported: a database is not one client's to stop")
 )
 

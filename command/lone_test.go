@@ -330,6 +330,9 @@ func (c *client) SetLibrary(attribute, value string) {
 	}
 }
 
+// SetReplies does nothing: a script has an answer to each command.
+func (c *client) SetReplies(command.Replies) error { return nil }
+
 func (c *client) Authenticate(user, password []byte) bool {
 	if string(user) != "default" || c.lone.password != "" && string(password) != c.lone.password {
 		return false
@@ -505,6 +508,21 @@ func (s *server) Kill(id int64) bool {
 		}
 	}
 	return false
+}
+
+func (s *server) Unblock(id int64, failing bool) bool {
+	i := slices.IndexFunc(s.parked, func(c *client) bool { return c.id == id })
+	if i < 0 {
+		return false
+	}
+	c := s.parked[i]
+	s.parked = slices.Delete(s.parked, i, i+1)
+	if failing {
+		c.out.Error(string(command.ErrUnblocked))
+	} else {
+		c.giveUp()
+	}
+	return true
 }
 
 func (s *server) Channels(kind command.Channel, pattern []byte) [][]byte {

@@ -56,7 +56,7 @@ func (s *Session) SetProto(version int, out *resp.Writer) {
 func (s *Session) Reset(out *resp.Writer) {
 	s.multi, s.watches = nil, nil
 	s.listener.Close()
-	s.db, s.name = 0, ""
+	s.db, s.name, s.mute = 0, "", loud
 	s.authed = s.tenant.record.Password == ""
 	s.parser.Unauthenticated = !s.authed
 	s.SetProto(2, out)
@@ -181,11 +181,11 @@ func (s *Session) exec(multi *transaction, out *resp.Writer) error {
 var errSubscribeInMulti = command.Error("EXECABORT Transaction discarded because it subscribes and has to be carried out in the primary region")
 
 func (s *Session) Subscribe(kind command.Channel, channels [][]byte, out *resp.Writer) {
-	s.listener.Subscribe(kind, channels, out)
+	s.push(out, func(out *resp.Writer) { s.listener.Subscribe(kind, channels, out) })
 }
 
 func (s *Session) Unsubscribe(kind command.Channel, channels [][]byte, out *resp.Writer) {
-	s.listener.Unsubscribe(kind, channels, out)
+	s.push(out, func(out *resp.Writer) { s.listener.Unsubscribe(kind, channels, out) })
 }
 
 // Publish is called on the primary only: elsewhere the command was forwarded.

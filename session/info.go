@@ -372,7 +372,7 @@ func (s *Session) info() command.ClientInfo {
 	i := command.ClientInfo{
 		ID: s.id, Addr: addr.String(), LocalAddr: s.conn.Local().String(), Name: s.name, Library: s.libName, Version: s.libVer,
 		Age: now.Sub(s.opened), Idle: time.Duration(now.UnixMilli()-s.active) * time.Millisecond,
-		DB: s.db, Multi: -1, Watched: len(s.watches), Proto: s.out.Proto, Blocked: s.parked != nil,
+		DB: s.db, Multi: -1, Watched: len(s.watches), Proto: s.out.Proto, Blocked: s.blocked(),
 		Sub: s.listener.Count(command.PlainChannel), PSub: s.listener.Count(command.PatternChannel), SSub: s.listener.Count(command.ShardChannel),
 	}
 	if s.multi != nil {

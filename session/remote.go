@@ -51,6 +51,7 @@ type remote struct {
 	unrun  []byte // the request, if it waits for what is not in memory
 	wait   *replicaWait
 	timer  Timer
+	end    *unblocking // of a request that is to wait no longer
 
 	waitDisk *durableWait
 }
@@ -206,6 +207,10 @@ func (rm *remote) run(r *request, payload []byte) {
 		rm.parked = p
 		if p.Unrun() {
 			rm.unrun = append([]byte(nil), payload...)
+			return
+		}
+		if rm.end != nil && rm.end.req == r.req {
+			rm.unblock(*rm.end)
 			return
 		}
 		if p.Timeout > 0 {
@@ -488,6 +493,7 @@ func (rm *remote) ID() int64                                           { return 
 func (rm *remote) Name() string                                        { return "" }
 func (rm *remote) SetName(string)                                      {}
 func (rm *remote) SetLibrary(string, string)                           {}
+func (rm *remote) SetReplies(command.Replies) error                    { return errNotForwarded }
 func (rm *remote) Authenticate([]byte, []byte) bool                    { return true }
 func (rm *remote) Authenticated() bool                                 { return true }
 func (rm *remote) Proto() int                                          { return rm.proto }

@@ -74,7 +74,7 @@ func (s *Session) here(row *command.Row, argv [][]byte, now int64) {
 	}
 	s.sub.Buf, s.sub.Proto = nil, s.out.Proto
 	s.run(row, argv, now, &s.sub)
-	if len(s.sub.Buf) > 0 {
+	if len(s.sub.Buf) > 0 && !s.muted() {
 		s.track.Answered(s.sub.Buf)
 	}
 	s.sub.Buf = nil
@@ -82,6 +82,9 @@ func (s *Session) here(row *command.Row, argv [][]byte, now int64) {
 
 // answer writes a reply that is known at once, in its order.
 func (s *Session) answer(write func(out *resp.Writer)) {
+	if s.muted() {
+		return
+	}
 	if !s.track.Busy() {
 		write(&s.out)
 		return
@@ -105,6 +108,9 @@ func (s *Session) send(what Sent, flags byte, now int64, commands ...[][]byte) {
 	}
 	oldest := s.track.Oldest()
 	req := s.track.Send(what, now)
+	if s.muted() {
+		s.track.Mute(req)
+	}
 	r := request{session: s.number, req: req, oldest: oldest, db: s.db, flags: flags}
 	if flags&flagExec != 0 {
 		r.watches = s.watches
@@ -152,6 +158,7 @@ func (s *Session) resend(boot uint64) {
 	s.settleAnswered()
 	for i := range s.unsent {
 		s.transmit(&s.unsent[i])
+		s.transmitEnd(&s.unsent[i])
 	}
 	s.release()
 }

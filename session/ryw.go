@@ -39,6 +39,7 @@ type flight struct {
 	w       catalog.Position
 	reply   []byte
 	held    bool // it has been counted as held
+	muted   bool // the client doesn't want the reply
 }
 
 // Sent says what kind of command was sent to the primary.
@@ -101,6 +102,19 @@ func (t *Tracker) Send(what Sent, now int64) (req uint32) {
 	return t.nextReq
 }
 
+// Blocked is the request that the connection waits for, if it is one that blocks and
+// all before it have been answered.
+func (t *Tracker) Blocked() (req uint32, ok bool) {
+	if len(t.queue) == 0 || t.queue[0].arrived || t.queue[0].what != SentBlocking {
+		return 0, false
+	}
+	return t.queue[0].req, true
+}
+
+// Mute says that the client doesn't want the reply to a request. What it tells is
+// seen all the same.
+func (t *Tracker) Mute(req uint32) { t.find(req).muted = true }
+
 // Answered queues the reply of a command that was answered here, behind those
 // that are still to leave. reply is kept.
 func (t *Tracker) Answered(reply []byte) {
@@ -161,7 +175,9 @@ func (t *Tracker) Release(dst []byte, applied catalog.Position, now int64, c *Co
 			c.ReleasedLate++
 			until = 0
 		}
-		dst = append(dst, f.reply...)
+		if !f.muted {
+			dst = append(dst, f.reply...)
+		}
 		n++
 	}
 	clear(t.queue[:n])

@@ -45,6 +45,9 @@ type Session struct {
 	metered  bool // the next command waits for its turn in the meter's line
 	crowded  bool // or until the node has room for it
 	share    int  // tokens of the meter that are for this connection
+	mute     muting
+	hushed   bool   // a command runs whose reply may be unwanted
+	pushed   []byte // what isn't one, meanwhile
 	name     string
 	libName  string
 	libVer   string
@@ -101,6 +104,7 @@ type outgoing struct {
 	payload []byte
 	what    Sent
 	boot    uint64 // to which start of the primary's process it was sent; 0: not sent
+	end     *unblocking
 }
 
 // primaryPatience is how long a command may be without the primary's answer,
@@ -291,7 +295,8 @@ func (b *Scratch) run(s *Session, now int64, used *int) bool {
 		case c.to == c.from:
 		case !meter.admit(s):
 			return false
-		case !s.command(b.words[c.from:c.to:c.to], c.end-begin, now):
+		case s.mute == loud && !s.command(b.words[c.from:c.to:c.to], c.end-begin, now),
+			s.mute != loud && !s.quietly(b.words[c.from:c.to:c.to], c.end-begin, now):
 			meter.takeBack()
 			if s.loading != nil {
 				b.ahead(s, b.cmds[i+1:])
@@ -447,7 +452,10 @@ func (s *Session) Served(reply []byte) {
 
 // served is Served where nothing was changed.
 func (s *Session) served(reply []byte) {
-	s.write(reply)
+	if !s.muted() {
+		s.write(reply)
+	}
+	s.spoken()
 	s.unpark()
 }
 
@@ -477,12 +485,9 @@ func (s *Session) timeout() {
 	db.Lock()
 	defer db.Unlock()
 	s.timer = nil
-	if s.parked == nil {
-		return
+	if s.parked != nil {
+		s.timeUp()
 	}
-	out := resp.Writer{Proto: s.out.Proto}
-	s.parked.TimedOut(&out)
-	s.served(out.Buf)
 }
 
 // write appends to what is sent to the client, at any time.
@@ -496,7 +501,11 @@ func (s *Session) write(b []byte) {
 
 // Deliver is a message for this subscriber.
 func (s *Session) Deliver(m *pubsub.Message) {
-	if s.inData {
+	switch {
+	case s.hushed:
+		s.push(&s.out, m.Append)
+		return
+	case s.inData:
 		m.Append(&s.out)
 		return
 	}

@@ -439,6 +439,8 @@ func (t *Tenant) frame(node string, kind uint8, payload []byte) {
 		err = t.forwarded(node, payload)
 	case sessionClosed:
 		err = t.remoteClosed(node, payload)
+	case unblock:
+		err = t.unblocked(node, payload)
 	case interested:
 		err = t.elsewhere.take(node, payload)
 	case reply:

@@ -19,6 +19,7 @@ const (
 	sessionClosed = 22 // replica to primary: nobody waits for this session any more
 	interested    = 23 // replica to primary: so many listen to a channel here
 	awake         = 24 // primary to a replica that doesn't follow: there is something new
+	unblock       = 25 // replica to primary: a command is to wait no longer
 )
 
 // A forwarded request:

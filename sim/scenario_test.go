@@ -219,6 +219,27 @@ func TestNothingIsPoppedForASessionWhoseLinkIsDown(t *testing.T) {
 	s.gets(h, `1) "q" 2) "job"`)
 }
 
+func TestACommandThatIsUnblockedOnAReplicaEndsAlsoWhenTheLinkBreaks(t *testing.T) {
+	s := newScenario(t, 1, 10*ms, 500)
+	h, other, p := s.on("h", 1), s.on("other", 1), s.on("p", 0)
+	s.types(h, "CLIENT ID", "BLPOP q 0", "INCR n")
+	s.pass(50 * ms)
+	number := strings.TrimPrefix(h.got[0].String(), "(integer) ")
+	h.got = nil
+	s.types(other, "CLIENT UNBLOCK "+number+" ERROR")
+	s.pass(2 * ms) // it is on its way
+	s.breaks(0, 1)
+	s.pass(second)
+	s.gets(other, "(integer) 1")
+	s.gets(h, "(error) UNBLOCKED ...", "(integer) 1")
+	s.types(p, "RPUSH q job")
+	s.pass(50 * ms)
+	s.gets(h)
+	s.types(h, "BLPOP q 0")
+	s.pass(50 * ms)
+	s.gets(h, `1) "q" 2) "job"`)
+}
+
 func TestEveryWriteHasAnAnswerWhenThePrimaryIsRestarted(t *testing.T) {
 	s := newScenario(t, 1, 10*ms, 500)
 	h := s.on("h", 1)

@@ -29,6 +29,8 @@
 // answer after all, a message of a channel, the second answer of SUBSCRIBE.
 // "(closed)" is the end of a connection, by the server.
 //
+// A word {a} is the number of connection a: what CLIENT ID answered there.
+//
 // Some comments are directives. These are about the next command:
 //
 //	# sorted           the elements come in any order; they stand here in order
@@ -142,6 +144,7 @@ func Run(t *testing.T, path string, opts Options, player func(t *testing.T) Play
 	if _, ok := p.(Locked); !ok && script.locks() {
 		t.Skip("this player has no password to set")
 	}
+	p = &numbering{p, map[string]string{}}
 	if *update && opts.Golden {
 		if err := os.WriteFile(path, []byte(script.rewritten(p, opts)), 0o644); err != nil {
 			t.Fatal(err)
