@@ -182,8 +182,9 @@ type Touch struct {
 	hashes  [64]uint64
 	found   [64]slab.Rec
 	members [64]member
+	lookups [64]value.Lookup
 	n       int
-	sink    byte
+	sink    uint64
 }
 
 // member is what a command may look up in a big collection: its first word behind
@@ -205,9 +206,9 @@ func (t *Touch) Add(ks *Keyspace, key []byte, words [][]byte) {
 }
 
 // Load loads what the lookups will need, in steps: the slots of all keys, then
-// the entries, then keys and values, then elements of big collections. The cache
-// misses of a step overlap, where lookups one after the other would wait for each.
-// Then it is empty again.
+// the entries, then keys and values, then the same for elements of big collections.
+// The cache misses of a step overlap, where lookups one after the other would wait for
+// each. Then it is empty again.
 func (t *Touch) Load(ks *Keyspace, db int) {
 	n := t.n
 	t.n = 0
@@ -216,13 +217,16 @@ func (t *Touch) Load(ks *Keyspace, db int) {
 		return
 	}
 	hashes, found := t.hashes[:n], t.found[:n]
+	sum := t.sink
+	for _, hash := range hashes {
+		sum += sp.slab.Approach(hash)
+	}
 	for i, hash := range hashes {
 		found[i] = sp.slab.Touch(hash)
 	}
-	sum := t.sink
 	for _, r := range found {
 		if r != 0 {
-			sum += byte(r.Seq())
+			sum += r.Seq()
 		}
 	}
 	for _, r := range found {
@@ -230,35 +234,48 @@ func (t *Touch) Load(ks *Keyspace, db int) {
 			continue
 		}
 		if key := r.Key(); len(key) > 0 {
-			sum += key[0]
+			sum += uint64(key[0])
 		}
 		if val := r.Value(); len(val) > 0 {
-			sum += val[0]
+			sum += uint64(val[0])
 		}
 	}
 	if len(sp.objects.list) > 0 {
-		for i, r := range found {
-			if r != 0 && r.Has(objectFlag) {
-				sum += t.members[i].touch(&sp.objects.list[entry{Rec: r}.number()].collection)
-			}
-		}
+		sum += t.loadMembers(sp, found)
 	}
 	t.sink = sum
 }
 
-// touch loads what the lookup in a big collection will need. What it returns means
-// nothing, but has to be used.
-func (m *member) touch(c *collection) byte {
+// loadMembers is Load for elements of the big collections that were found.
+func (t *Touch) loadMembers(sp *space, found []slab.Rec) (sum uint64) {
+	lookups := t.lookups[:0]
+	for i, r := range found {
+		if r != 0 && r.Has(objectFlag) {
+			lookups = append(lookups, t.members[i].lookup(&sp.objects.list[entry{Rec: r}.number()].collection))
+		}
+	}
+	for _, l := range lookups {
+		sum += uint64(l.Approach())
+	}
+	for _, l := range lookups {
+		sum += uint64(l.Touch())
+	}
+	clear(lookups) // nobody's collection is held on to
+	return sum
+}
+
+// lookup is the look-up of a member in a big collection.
+func (m *member) lookup(c *collection) value.Lookup {
 	switch {
 	case m.first == nil:
 	case c.h != nil:
-		return c.h.Touch(m.first)
+		return c.h.Lookup(m.first)
 	case c.s != nil:
-		return c.s.Touch(m.first)
+		return c.s.Lookup(m.first)
 	case c.z != nil:
-		return c.z.Touch(m.last)
+		return c.z.Lookup(m.last)
 	}
-	return 0
+	return value.Lookup{}
 }
 
 // Len is the number of keys of a logical database, expired ones that nobody

@@ -293,6 +293,7 @@ func play(t *testing.T, seed uint64, keys, ops, most int) {
 		if (r == 0) != (m == nil) {
 			t.Fatalf("op %d: Find(%s) = %x, want %v", i, k, r, m)
 		}
+		s.Approach(h)
 		if touched := s.Touch(h); r != 0 && touched == 0 {
 			t.Fatalf("op %d: Touch finds nothing", i)
 		}

@@ -118,10 +118,34 @@ func (c *cells) find(key []byte) *cell {
 	return c.table.Find(c.table.Hash(key), key)
 }
 
-// touch loads what the next find of key will need. What it returns means
-// nothing, but whoever uses it makes the loads happen.
-func (c *cells) touch(key []byte) byte {
-	if e := c.table.Touch(c.table.Hash(key)); e != nil {
+// A Lookup is a look-up in a big collection that is about to be made. What it needs
+// is loaded in two steps; when each is taken for many look-ups before the next, cache
+// misses overlap instead of following each other. What the steps return means
+// nothing, but only a caller that uses it, adding all up for instance, makes the
+// loads happen. The zero Lookup needs nothing.
+type Lookup struct {
+	table *Table[cell]
+	hash  uint64
+}
+
+func (c *cells) lookup(key []byte) Lookup {
+	return Lookup{&c.table, c.table.Hash(key)}
+}
+
+// Approach is the first step, to where the search will begin.
+func (l Lookup) Approach() byte {
+	if l.table == nil {
+		return 0
+	}
+	return byte(l.table.Approach(l.hash))
+}
+
+// Touch is the second step, to the element.
+func (l Lookup) Touch() byte {
+	if l.table == nil {
+		return 0
+	}
+	if e := l.table.Touch(l.hash); e != nil {
 		return byte(*e)
 	}
 	return 0

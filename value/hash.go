@@ -64,15 +64,13 @@ func (h *Hash) Size() int {
 	return size
 }
 
-// Touch loads what a look-up of field will need if the hash is big. Called for
-// many fields before any is looked up, cache misses overlap instead of following
-// each other. What it returns means nothing, but only a caller that uses it,
-// adding all up for instance, makes the loads happen.
-func (h *Hash) Touch(field []byte) byte {
+// Lookup is the look-up of field that is about to be made, if it needs one: a small
+// collection doesn't.
+func (h *Hash) Lookup(field []byte) Lookup {
 	if h.big != nil {
-		return h.big.touch(field)
+		return h.big.lookup(field)
 	}
-	return 0
+	return Lookup{}
 }
 
 // Get returns the value of field.

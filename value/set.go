@@ -82,15 +82,13 @@ func (s *Set) Size() int {
 	return size
 }
 
-// Touch loads what a look-up of member will need if the set is big. Called for
-// many members before any is looked up, cache misses overlap instead of following
-// each other. What it returns means nothing, but only a caller that uses it,
-// adding all up for instance, makes the loads happen.
-func (s *Set) Touch(member []byte) byte {
+// Lookup is the look-up of member that is about to be made, if it needs one: a small
+// collection doesn't.
+func (s *Set) Lookup(member []byte) Lookup {
 	if s.big != nil {
-		return s.big.touch(member)
+		return s.big.lookup(member)
 	}
-	return 0
+	return Lookup{}
 }
 
 // Has says whether member is in the set.

@@ -342,6 +342,7 @@ func BenchmarkTouch(b *testing.B) {
 		z.Set(key(i), float64(i))
 	}
 	var names [batch][]byte
+	var lookups [batch]Lookup
 	sum := byte(0)
 	for name, touch := range map[string]bool{"without": false, "with": true} {
 		b.Run("HGET/"+name, func(b *testing.B) {
@@ -350,8 +351,12 @@ func BenchmarkTouch(b *testing.B) {
 					names[i] = key(rng.IntN(n))
 				}
 				if touch {
-					for _, name := range names {
-						sum += h.Touch(name)
+					for i, name := range names {
+						lookups[i] = h.Lookup(name)
+						sum += lookups[i].Approach()
+					}
+					for _, l := range lookups {
+						sum += l.Touch()
 					}
 				}
 				for _, name := range names {
@@ -365,8 +370,12 @@ func BenchmarkTouch(b *testing.B) {
 					names[i] = key(rng.IntN(n))
 				}
 				if touch {
-					for _, name := range names {
-						sum += z.Touch(name)
+					for i, name := range names {
+						lookups[i] = z.Lookup(name)
+						sum += lookups[i].Approach()
+					}
+					for _, l := range lookups {
+						sum += l.Touch()
 					}
 				}
 				for _, name := range names {

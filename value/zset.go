@@ -80,15 +80,13 @@ func (z *ZSet) Size() int {
 	return size
 }
 
-// Touch loads what a look-up of member will need if the sorted set is big. Called for
-// many members before any is looked up, cache misses overlap instead of following
-// each other. What it returns means nothing, but only a caller that uses it,
-// adding all up for instance, makes the loads happen.
-func (z *ZSet) Touch(member []byte) byte {
+// Lookup is the look-up of member that is about to be made, if it needs one: a small
+// collection doesn't.
+func (z *ZSet) Lookup(member []byte) Lookup {
 	if z.big != nil {
-		return z.big.index.touch(member)
+		return z.big.index.lookup(member)
 	}
-	return 0
+	return Lookup{}
 }
 
 // Score returns the score of member.
