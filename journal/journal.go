@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vecino/internal/invariant"
@@ -108,6 +109,10 @@ type Journal struct {
 	cancel context.CancelFunc
 	kick   chan struct{} // wakes the syncer; holds one
 	trim   sync.Mutex    // held over a whole TrimBefore, taken before mu
+
+	// suspect is set while Err may have something to say. Until then it need not
+	// take mu, which whoever changes something would do once more for each entry.
+	suspect atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -350,12 +355,12 @@ func (j *Journal) writeLocked() error {
 		if j.mu.failed == nil {
 			j.opts.Log.Error("journal write failed", "err", err)
 		}
-		j.mu.failed = fmt.Errorf("write journal: %w", err)
+		j.blameLocked(&j.mu.failed, fmt.Errorf("write journal: %w", err))
 		return j.mu.failed
 	}
 	if j.mu.failed != nil {
 		j.opts.Log.Info("journal writes again", "tail", uint64(s.end))
-		j.mu.failed = nil
+		j.blameLocked(&j.mu.failed, nil)
 	}
 	s.mark(start)
 	s.end = start + Offset(len(out))
@@ -390,8 +395,11 @@ func write(s *segment, out []byte, frames []frame, start, synced Offset) error {
 // Err says why nothing should be appended now, if so: the last write failed and
 // no later one succeeded, the disk is full and little room left, or a sync has
 // failed. Whoever changes something asks before, so that nothing is changed that
-// may not be kept. It costs a lock.
+// may not be kept. While all is well it costs next to nothing.
 func (j *Journal) Err() error {
+	if !j.suspect.Load() {
+		return nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.usableLocked(); err != nil {
@@ -404,6 +412,12 @@ func (j *Journal) Err() error {
 		}
 	}
 	return j.mu.failed
+}
+
+// blameLocked sets one of the errors that Err judges by, or takes it away.
+func (j *Journal) blameLocked(which *error, err error) {
+	*which = err
+	j.suspect.Store(j.mu.failed != nil || j.mu.noRoom != nil || j.mu.broken != nil || j.mu.state == closed)
 }
 
 // Tail returns the offset that comes behind all that was appended. A checkpoint
@@ -452,6 +466,7 @@ func (j *Journal) Close() error {
 	}
 	j.mu.Lock()
 	j.mu.state = closed
+	j.suspect.Store(true)
 	j.mu.changed.Broadcast()
 	j.mu.Unlock()
 	j.tasks.Wait()

@@ -58,7 +58,8 @@ func (j *Journal) mendLocked() error {
 	j.mu.segments = append(j.mu.segments, s)
 	j.mu.next = nil
 	j.mu.synced, j.mu.proven = end, from
-	j.mu.broken, j.mu.unmended = nil, ""
+	j.blameLocked(&j.mu.broken, nil)
+	j.mu.unmended = ""
 	j.mu.stats.Syncs++
 	j.mu.stats.Mended++
 	j.opts.Log.Info("journal mended", "from", uint64(from), "to", uint64(end), "segment", s.number)

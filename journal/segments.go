@@ -228,7 +228,8 @@ func (j *Journal) takeNext(number uint64) (*segment, error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.mu.next, j.mu.noRoom = next, nil
+	j.mu.next = next
+	j.blameLocked(&j.mu.noRoom, nil)
 	return next, nil
 }
 
@@ -248,7 +249,8 @@ func (j *Journal) startPreparingLocked() {
 		if err != nil && j.mu.noRoom == nil {
 			j.opts.Log.Warn("journal segment not prepared", "err", err)
 		}
-		j.mu.next, j.mu.preparing, j.mu.noRoom = next, false, err
+		j.mu.next, j.mu.preparing = next, false
+		j.blameLocked(&j.mu.noRoom, err)
 		j.mu.changed.Broadcast()
 	})
 }

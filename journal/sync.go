@@ -98,7 +98,7 @@ func (j *Journal) syncLocked(target Offset) error {
 		j.mu.syncing = false
 		j.mu.changed.Broadcast()
 		if err != nil {
-			j.mu.broken = fmt.Errorf("%w: %w", ErrSyncFailed, err)
+			j.blameLocked(&j.mu.broken, fmt.Errorf("%w: %w", ErrSyncFailed, err))
 			j.mu.stats.Failures++
 			j.opts.Log.Error("journal sync failed; what was written since the last one will be written again", "synced", uint64(j.mu.synced), "err", err)
 			if j.opts.OnSyncFailed != nil {
