@@ -2,7 +2,6 @@ package command
 
 import (
 	"bytes"
-	"iter"
 	"math"
 	"math/big"
 	"strconv"
@@ -92,18 +91,9 @@ func (a *Args) Take(n int) [][]byte {
 	return taken
 }
 
-// Pairs reads what is left as pairs. An odd number is an error of arity.
-//
-// It is small so that it is inlined: else ranging over it would allocate.
-func (a *Args) Pairs() iter.Seq2[[]byte, []byte] {
-	rest := a.evenRest()
-	return func(yield func(k, v []byte) bool) {
-		for i := 0; i < len(rest) && yield(rest[i], rest[i+1]); i += 2 {
-		}
-	}
-}
-
-func (a *Args) evenRest() [][]byte {
+// Pairs reads what is left as pairs: the first of each stands before the second. An
+// odd number is an error of arity.
+func (a *Args) Pairs() [][]byte {
 	rest := a.Rest()
 	if len(rest)%2 != 0 {
 		a.Fail(wrongArityOf(a.argv[0]))

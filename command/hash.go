@@ -135,8 +135,8 @@ func setFields(db *keyspace.Tx, args *Args) (added int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for field, value := range pairs {
-		if hash.Set(field, value) {
+	for i := 0; i < len(pairs); i += 2 {
+		if hash.Set(pairs[i], pairs[i+1]) {
 			added++
 		}
 	}

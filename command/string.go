@@ -373,8 +373,8 @@ func mset(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	if err := args.Err(); err != nil {
 		return err
 	}
-	for key, val := range pairs {
-		db.SetString(key, val, 0)
+	for i := 0; i < len(pairs); i += 2 {
+		db.SetString(pairs[i], pairs[i+1], 0)
 	}
 	out.OK()
 	return nil
@@ -385,14 +385,14 @@ func msetnx(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	if err := args.Err(); err != nil {
 		return err
 	}
-	for key := range pairs {
-		if db.Kind(key) != keyspace.None {
+	for i := 0; i < len(pairs); i += 2 {
+		if db.Kind(pairs[i]) != keyspace.None {
 			out.Int(0)
 			return nil
 		}
 	}
-	for key, val := range pairs {
-		db.SetString(key, val, 0)
+	for i := 0; i < len(pairs); i += 2 {
+		db.SetString(pairs[i], pairs[i+1], 0)
 	}
 	out.Int(1)
 	return nil
