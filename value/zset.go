@@ -351,7 +351,6 @@ func (b *bigZSet) set(member []byte, score float64) (added, changed bool) {
 			return false, false
 		}
 		if !b.tree.rescore(old, member, score) {
-			b.tree.remove(old, member)
 			b.tree.insert(zitem{score: score, cell: c})
 		}
 		putScore(c.value(), score)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 	"unsafe"
@@ -171,7 +172,12 @@ func (n *znode) measure() {
 
 // remove takes out the item with that score and member, which is there.
 func (t *ztree) remove(score float64, member []byte) {
-	t.root.remove(score, member, t)
+	t.root.remove(score, member, math.NaN(), t)
+	t.lower()
+}
+
+// lower takes away roots that have but one kid.
+func (t *ztree) lower() {
 	for len(t.root.kids) == 1 {
 		t.root = t.root.kids[0]
 		t.nodes--
@@ -224,23 +230,11 @@ func (t *ztree) rank(score float64, member []byte) int {
 }
 
 // rescore gives an item another score if it stays where it is: between the
-// same two others of its leaf. It reports false, having done nothing, if that
-// isn't so or would take more than a look at the leaf.
-func (t *ztree) rescore(score float64, member []byte, to float64) bool {
-	n := t.root
-	for n.kids != nil {
-		n = n.kids[n.kidUpTo(score, member)]
-	}
-	i := n.itemAt(score, member)
-	alone := n == t.root
-	if i > 0 && !n.items[i-1].before(to, member) || i == 0 && !alone {
-		return false
-	}
-	if i < len(n.items)-1 && n.items[i+1].before(to, member) || i == len(n.items)-1 && !alone {
-		return false
-	}
-	n.items[i].score = to
-	return true
+// same two others of its leaf. Else it takes the item out and reports false.
+func (t *ztree) rescore(score float64, member []byte, to float64) (stays bool) {
+	stays = t.root.remove(score, member, to, t)
+	t.lower()
+	return stays
 }
 
 // ascend calls fn for items from that rank on until it returns false.
@@ -482,15 +476,23 @@ func (n *znode) half(keep int) (right *znode) {
 	return right
 }
 
-func (n *znode) remove(score float64, member []byte, t *ztree) {
+// remove takes out the item with that score and member, or gives it the score to,
+// if that isn't NaN and lets it stay where it is.
+func (n *znode) remove(score float64, member []byte, to float64, t *ztree) (stays bool) {
 	if n.kids == nil {
 		i := n.itemAt(score, member)
+		if n.stays(i, member, to, n == t.root) {
+			n.items[i].score = to
+			return true
+		}
 		n.items = slices.Delete(n.items, i, i+1)
-		return
+		return false
 	}
 	i := n.kidUpTo(score, member)
 	kid := n.kids[i]
-	kid.remove(score, member, t)
+	if kid.remove(score, member, to, t) {
+		return true
+	}
 	n.counts[i]--
 	if n.counts[i] == 0 && len(n.kids) > 1 {
 		n.drop(i)
@@ -498,14 +500,28 @@ func (n *znode) remove(score float64, member []byte, t *ztree) {
 		for ; kid.kids != nil; kid = kid.kids[0] { // what is below went one by one, but for the last
 			t.nodes--
 		}
-		return
+		return false
 	}
 	if len(kid.items) > fanout/4 {
-		return
+		return false
 	}
 	if i > 0 && n.join(i-1) || i < len(n.kids)-1 && n.join(i) {
 		t.nodes--
 	}
+	return false
+}
+
+// stays reports whether an item of a leaf is between the same two others with
+// another score; at the ends of a leaf that isn't alone nobody looks further.
+func (n *znode) stays(i int, member []byte, to float64, alone bool) bool {
+	last := len(n.items) - 1
+	switch {
+	case to != to, !alone && (i == 0 || i == last):
+		return false
+	case i > 0 && !n.items[i-1].before(to, member):
+		return false
+	}
+	return i == last || !n.items[i+1].before(to, member)
 }
 
 // join puts kids i and i+1 together if they fit, with room to spare.
