@@ -73,18 +73,17 @@ func (b *bench) tier() (string, error) {
 	}
 	b.say("tier: warming up")
 	for _, s := range both { // what is hot comes in once, and then proves that it is
-		hot := n / tierHot
-		next := 0
-		once := traffic{door: s.door(), conns: clients, together: 1, lasts: pick(b, 30*time.Second, 5*time.Second), command: func(dst []byte, r *rand.Rand) ([]byte, kind) {
-			next++
-			return appendGet(dst, next%hot), isHot
+		hot := filling{door: s.door(), n: n / tierHot, command: func(dst []byte, i int) []byte {
+			return appendCommand(dst, "STRLEN", string(appendKey(nil, i)))
 		}}
-		once.lasts = min(once.lasts, time.Duration(hot)*40*time.Microsecond)
-		if _, err := once.run(b.ctx); err != nil {
+		if err := hot.run(b.ctx); err != nil {
 			return "", err
 		}
-		mixed := traffic{door: s.door(), conns: clients, together: 1, lasts: pick(b, 10*time.Second, time.Second), command: mostlyHot(n)}
+		mixed := traffic{door: s.door(), conns: clients, together: 16, lasts: pick(b, 20*time.Second, 2*time.Second), command: mostlyHot(n)}
 		if _, err := mixed.run(b.ctx); err != nil {
+			return "", err
+		}
+		if err := b.compacted(s.admin); err != nil {
 			return "", err
 		}
 	}
@@ -172,6 +171,30 @@ func (b *bench) tier() (string, error) {
 		"RSS at the end: %.0f MiB and %.0f MiB. %s The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
 		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), hitRatio(before, after), aimTier, aimHotKeys)
 	return text, nil
+}
+
+// compacted waits until the tier of a node has no more work that filling it has left
+// behind.
+func (b *bench) compacted(admin string) error {
+	const quiet, patience = 5 * time.Second, 3 * time.Minute
+	last, since := -1.0, time.Now()
+	for began := time.Now(); time.Since(since) < quiet; time.Sleep(100 * time.Millisecond) {
+		page, err := get(b.ctx, "http://"+admin+"/metrics")
+		if err != nil {
+			return err
+		}
+		n, err := metric(page, "vecino_tier_compactions_total")
+		if err != nil {
+			return err
+		}
+		if n != last {
+			last, since = n, time.Now()
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("the tier of %s goes on compacting for more than %s", admin, patience)
+		}
+	}
+	return nil
 }
 
 // hitRatio says how many lookups found their value in memory between two
