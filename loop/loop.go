@@ -97,6 +97,9 @@ const (
 	// patience is how long a batch goes on that serves several owners before
 	// their replies are sent.
 	patience = 2 * slice
+	// stint is how long a loop goes on before it passes through Go's scheduler; see
+	// Loop.pass.
+	stint = 8 * time.Millisecond
 	// unhurried is how much work may be done before the clock is read, in
 	// units of about a microsecond; see Loop.spend.
 	unhurried = 24
@@ -128,6 +131,7 @@ type Loop struct {
 	hearing  *Conn        // the last of them
 	units    int          // of work since the clock was read
 	looked   time.Time    // when the sockets were last looked at
+	passed   time.Time    // when the loop last passed through Go's scheduler, or was idle
 	calls    int          // the same
 	lastLook uint32       // of the watchdog, when the clock was read
 	missing  int          // owners that aren't here
@@ -307,17 +311,16 @@ func (l *Loop) awaitMail() {
 // once is once round. It returns false when the loop has been taken from the
 // runner.
 func (l *Loop) once(r *runner) (mine bool, err error) {
-	n, err := l.poller.poll()
+	n, err := l.await()
 	if err != nil {
 		return true, err
 	}
-	if n == 0 && !l.due() {
-		if n, err = l.sleep(); err != nil {
-			return true, err
-		}
-	}
+	before := l.now
 	l.now = time.Now()
 	l.looked = l.now
+	if l.now.Sub(before) >= stint {
+		l.passed = l.now // it was idle: Go may have its processor already
+	}
 	l.newBatch()
 	if n > 0 {
 		l.poller.dispatch(l, n)
@@ -337,7 +340,21 @@ func (l *Loop) once(r *runner) (mine bool, err error) {
 	if len(l.leaving) > 0 {
 		l.leave()
 	}
+	l.pass()
 	return true, nil
+}
+
+// pass has the loop pass through Go's scheduler when it hasn't for a while. Go's
+// monitor takes the processor from a goroutine that it has seen on it for 10 ms, and all
+// that a loop does, its system calls included, is one stay to it. When it takes it from a
+// loop that waits for sockets, it looks for more to take, every 20 µs for a millisecond
+// and ever less often for some more: thousands of sleeps and wake-ups a second, for nothing. Who
+// has passed lately is left alone.
+func (l *Loop) pass() {
+	if l.now.Sub(l.passed) >= stint {
+		l.passed = l.now
+		runtime.Gosched()
+	}
 }
 
 // newBatch lets connections be served that have had their share of the last.
@@ -540,11 +557,17 @@ func (l *Loop) due() bool {
 	return l.mailbox.full.Load() || l.turns.len()+len(l.held)+len(l.dirty)+len(l.writers)+len(l.leaving) > 0 || l.stop.asked.Load()
 }
 
-// sleep waits for sockets, mail and the next timer. Whoever posts finds
-// sleeping set and wakes the loop, or else due finds the mail.
-func (l *Loop) sleep() (n int, err error) {
+// await returns how many sockets are ready: at once if there is something else
+// to do, or else when there is something to do at all. Whoever posts finds sleeping
+// set and wakes the loop, or else the loop finds the mail. It asks the system once. A loop
+// that isn't pressed has nothing to do before most of its batches, so to ask without waiting
+// first would be one more system call for each.
+func (l *Loop) await() (n int, err error) {
+	if l.due() {
+		return l.poller.poll()
+	}
 	l.sleeping.Store(true)
-	if !l.due() {
+	if !l.mailbox.full.Load() && !l.stop.asked.Load() {
 		n, err = l.poller.wait(l.timers.wait(time.Now))
 	}
 	l.sleeping.Store(false)
