@@ -10,8 +10,8 @@ import (
 
 // A loop's calls must not take long, and some do: KEYS over millions of keys,
 // a script, a lock that somebody holds. The watchdog looks at all loops of the
-// process every few milliseconds, and when one is in a call, a millisecond later
-// again. When it is the same call, it takes the loop over from the runner and
+// process every few milliseconds, and when one is in a call then, a millisecond later
+// once more. When it is the same call, it takes the loop over from the runner and
 // gives it to another, which goes on with everybody but the owner whose call it is.
 // While there are slow calls about, it looks every millisecond.
 //
@@ -178,8 +178,9 @@ func (w *watchdog) rouse() {
 func (w *watchdog) run(ended chan struct{}) {
 	defer close(ended)
 	idle := 0
+	pause := longLook
 	for {
-		loops, moved, inCall := w.look()
+		loops, moved, suspect := w.look(pause)
 		if loops == 0 {
 			return
 		}
@@ -195,16 +196,18 @@ func (w *watchdog) run(ended chan struct{}) {
 		}
 		switch {
 		case idle >= idleLooks && alert == 0:
-		case inCall || alert > 0:
-			time.Sleep(shortLook)
+		case suspect || alert > 0:
+			pause = shortLook
+			time.Sleep(pause)
 			continue
 		default:
-			time.Sleep(longLook)
+			pause = longLook
+			time.Sleep(pause)
 			continue
 		}
 		// Whoever enters a call from here on sees that it is to be told.
 		w.asleep.Store(true)
-		if loops, moved, inCall = w.look(); loops == 0 || moved || inCall {
+		if loops, moved, suspect = w.look(pause); loops == 0 || moved || suspect {
 			if w.asleep.CompareAndSwap(true, false) {
 				idle = 0
 				continue
@@ -215,26 +218,33 @@ func (w *watchdog) run(ended chan struct{}) {
 	}
 }
 
-// look looks at all loops. It returns how many there are, whether one of them
-// has been in a call since the last time, and whether one is now.
-func (w *watchdog) look() (loops int, moved, inCall bool) {
+// look looks at all loops, after a pause. It returns how many there are, whether
+// one of them has been in a call since the last time, and whether one is in a call that is to be
+// looked at again soon. A call that began in a short pause isn't: if it is slow, it
+// will be seen again in time after a long one.
+func (w *watchdog) look(pause time.Duration) (loops int, moved, suspect bool) {
 	w.looks.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.mu.loops {
 		call := l.watched.call.Load()
-		moved = moved || call != l.watched.seen
-		if call&1 != 0 {
-			inCall = true
-			if call != l.watched.seen {
-				l.watched.again = 0
-			} else if l.watched.again++; l.watched.again >= w.lenience(l) {
+		fresh := call != l.watched.seen
+		moved = moved || fresh
+		switch {
+		case call&1 == 0:
+		case fresh:
+			l.watched.again = 0
+			suspect = suspect || pause > shortLook
+		default:
+			if l.watched.again++; l.watched.again >= w.lenience(l) {
 				w.takeOverLocked(l, call)
+			} else {
+				suspect = true
 			}
 		}
 		l.watched.seen = call
 	}
-	return len(w.mu.loops), moved, inCall
+	return len(w.mu.loops), moved, suspect
 }
 
 // lenience is at how many looks after the first the same call is too slow.
