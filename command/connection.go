@@ -103,7 +103,7 @@ var connectionRows = []Row{
 				Arity: Exactly(3), Traits: Admin | Dangerous | NoScript | Loading | Stale, Conn: clientOnOff,
 			},
 			{
-				Name: "NO-TOUCH", Usage: "ON | OFF", Since: "7.2.0", Summary: "Accepted, without effect: looking at keys doesn't keep them from eviction.", Complexity: "O(1)",
+				Name: "NO-TOUCH", Usage: "ON | OFF", Since: "7.2.0", Summary: "Accepted, without effect: what the client looks at counts as used.", Complexity: "O(1)",
 				Arity: Exactly(3), Traits: NoScript | Loading | Stale, Conn: clientOnOff,
 			},
 			{
