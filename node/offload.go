@@ -323,17 +323,19 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 		case took < sliceTime/3 && batch < 64:
 			batch *= 2
 		}
+		// What isn't in the tier yet may leave another time, unless it is most, or all there is.
+		write := len(dirty) > batch/2 || gone == 0
 		switch {
 		case gone == 0 && len(dirty) == 0:
 			misses++
-		case len(dirty) > batch/2 && behind > keys/8 && !swept:
+		case write && behind > keys/8 && !swept:
 			// Much of it is not in the tier. All at once is cheaper then than one by
 			// one.
 			swept = true
 			if err := k.node.store.sweep(ctx, p); err != nil {
 				return freed, err
 			}
-		case len(dirty) > batch/2:
+		case write:
 			got, err := k.write(ctx, p, dirty, want-freed)
 			freed += got
 			if err != nil {

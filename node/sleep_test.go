@@ -402,6 +402,26 @@ func TestMoreThanFitsInMemory(t *testing.T) {
 	}
 }
 
+// TestFewValuesThatTheTierHasNotGotLeave has values leave of a database in which few are
+// large, and none of these is in the tier: they are written, though it isn't many of them.
+func TestFewValuesThatTheTierHasNotGotLeave(t *testing.T) {
+	n := small(t, 1<<20)
+	cl := plain(t, n)
+	const large = 3
+	for i := range 50 {
+		cl.want("OK", "SET", fmt.Sprint("small", i), "x")
+	}
+	for i := range large {
+		cl.want("OK", "SET", fmt.Sprint("large", i), strings.Repeat("x", 10_000))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	freed, err := n.keeper.take(ctx, n.find(1), 1<<20)
+	if err != nil || ctx.Err() != nil || freed < large*10_000 {
+		t.Errorf("%d bytes left memory: %v, %v", freed, err, ctx.Err())
+	}
+}
+
 // TestKilledWhileValuesLeave kills a node that has much more than fits in its memory,
 // again and again: what was answered is there.
 func TestKilledWhileValuesLeave(t *testing.T) {
