@@ -57,8 +57,37 @@ func (w *Writer) Error(s string) {
 // Int is a whole number.
 func (w *Writer) Int(n int64) { w.Buf = appendHeader(w.Buf, ':', n) }
 
+const (
+	// bulkFrame is more than what stands around the bytes of a bulk string.
+	bulkFrame = 32
+	// piece is how much of a reply is moved at a time.
+	piece = 256 << 10
+)
+
+// room sees to it that n more bytes fit behind a long reply. Behind a short one append
+// does it.
+func (w *Writer) room(n int) {
+	if cap(w.Buf)-len(w.Buf) >= n || len(w.Buf) < piece {
+		return
+	}
+	was := w.Buf
+	w.Buf = make([]byte, len(was), len(was)+len(was)/2+n)
+	for at := 0; at < len(was); at += piece {
+		move(w.Buf[at:], was[at:min(at+piece, len(was))])
+	}
+}
+
+// move copies a piece. While bytes are being copied Go can't stop a goroutine, and a
+// collector that wants to, to look at its stack, waits and sends it signals; whoever needs
+// memory meanwhile waits for the collector. To move 64 MiB into fresh memory at once has
+// held up a neighbour for a second. A function that isn't inlined can be stopped where it begins.
+//
+//go:noinline
+func move(dst, src []byte) { copy(dst, src) }
+
 // Bulk is a string of any bytes. A nil b is the empty string; see Null.
 func (w *Writer) Bulk(b []byte) {
+	w.room(len(b) + bulkFrame)
 	buf := appendHeader(w.Buf, '$', int64(len(b)))
 	buf = append(buf, b...)
 	w.Buf = append(buf, '\r', '\n')
@@ -66,6 +95,7 @@ func (w *Writer) Bulk(b []byte) {
 
 // BulkString is Bulk of a string.
 func (w *Writer) BulkString(s string) {
+	w.room(len(s) + bulkFrame)
 	buf := appendHeader(w.Buf, '$', int64(len(s)))
 	buf = append(buf, s...)
 	w.Buf = append(buf, '\r', '\n')
@@ -195,8 +225,13 @@ func (w *Writer) Close(mark, n int, kind Kind) {
 	header := appendHeader(scratch[:0], wire, int64(n))
 	if extra := len(header) - reserved; extra > 0 {
 		end := len(w.Buf)
+		w.room(extra)
 		w.Buf = append(w.Buf, header[:extra]...) // only to grow it
-		copy(w.Buf[mark+len(header):], w.Buf[mark+reserved:end])
+		for end > mark+reserved {
+			from := max(end-piece, mark+reserved)
+			move(w.Buf[from+extra:], w.Buf[from:end])
+			end = from
+		}
 	}
 	copy(w.Buf[mark:], header)
 }

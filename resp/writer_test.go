@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -105,5 +106,27 @@ func BenchmarkWriter(b *testing.B) {
 		w.Buf = w.Buf[:0]
 		w.Bulk(value)
 		w.Int(123456)
+	}
+}
+
+// A long reply is moved in pieces, when it grows and when the length is put before it.
+func TestLongRepliesAreMovedWhole(t *testing.T) {
+	var w Writer
+	w.Simple("before")
+	mark := w.Defer()
+	want := []byte("+before\r\n*30000\r\n")
+	for i := range 30000 {
+		b := bytes.Repeat([]byte{byte(i), byte(i >> 8)}, i%97)
+		if i%2 == 0 {
+			w.Bulk(b)
+		} else {
+			w.BulkString(string(b))
+		}
+		want = append(fmt.Appendf(want, "$%d\r\n", len(b)), b...)
+		want = append(want, "\r\n"...)
+	}
+	w.Close(mark, 30000, KindArray)
+	if len(want) < 5*piece || !bytes.Equal(w.Buf, want) {
+		t.Errorf("%d bytes, want %d, at least %d; equal: %v", len(w.Buf), len(want), 5*piece, bytes.Equal(w.Buf, want))
 	}
 }
