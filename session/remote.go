@@ -340,12 +340,9 @@ func (rm *remote) timeout() {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	rm.timer = nil
-	if rm.parked == nil {
-		return
+	if rm.parked != nil {
+		rm.timeUp()
 	}
-	out := resp.Writer{Proto: rm.proto}
-	rm.parked.TimedOut(&out)
-	rm.Served(out.Buf)
 }
 
 // interrupt says that the link is down: what waits is as if it had never

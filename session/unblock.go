@@ -106,15 +106,21 @@ func (t *Tenant) unblocked(node string, payload []byte) error {
 // unblock ends the wait of a request. If it hasn't been begun, or waits for what isn't in
 // memory, its wait will end when it begins.
 func (rm *remote) unblock(u unblocking) {
-	t := rm.tenant
 	if rm.parked == nil || rm.unrun != nil || rm.last != u.req {
 		rm.end = &u
 		return
 	}
 	rm.end = nil
-	switch {
-	case u.failing:
+	if u.failing {
 		rm.Served(errorReply(command.ErrUnblocked))
+	} else {
+		rm.timeUp()
+	}
+}
+
+// timeUp answers as if the time of what the request waits for were up.
+func (rm *remote) timeUp() {
+	switch t := rm.tenant; {
 	case rm.wait != nil:
 		t.endWait(rm.wait)
 	case rm.waitDisk != nil:
