@@ -67,9 +67,12 @@ const (
 // room sees to it that n more bytes fit behind a long reply. Behind a short one append
 // does it.
 func (w *Writer) room(n int) {
-	if cap(w.Buf)-len(w.Buf) >= n || len(w.Buf) < piece {
-		return
+	if len(w.Buf) >= piece && cap(w.Buf)-len(w.Buf) < n {
+		w.grow(n)
 	}
+}
+
+func (w *Writer) grow(n int) {
 	was := w.Buf
 	w.Buf = make([]byte, len(was), len(was)+len(was)/2+n)
 	for at := 0; at < len(was); at += piece {
