@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,6 +70,7 @@ type echoNode struct {
 	tasks    sync.WaitGroup
 
 	mu    sync.Mutex
+	dead  bool
 	conns []net.Conn
 }
 
@@ -86,6 +88,7 @@ func (n *echoNode) listen(addr string) {
 	if n.listener, err = net.Listen("tcp", addr); err != nil {
 		n.t.Fatal(err)
 	}
+	n.dead = false
 	n.tasks.Go(func() {
 		for {
 			conn, err := n.listener.Accept()
@@ -94,6 +97,9 @@ func (n *echoNode) listen(addr string) {
 			}
 			n.mu.Lock()
 			n.conns = append(n.conns, conn)
+			if n.dead {
+				n.reset()
+			}
 			n.mu.Unlock()
 			n.tasks.Go(func() { n.serve(conn) })
 		}
@@ -134,13 +140,18 @@ func (n *echoNode) serve(conn net.Conn) {
 func (n *echoNode) kill() {
 	n.listener.Close()
 	n.mu.Lock()
+	n.dead = true
+	n.reset()
+	n.mu.Unlock()
+	n.tasks.Wait()
+}
+
+func (n *echoNode) reset() {
 	for _, conn := range n.conns {
 		conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
 	}
 	n.conns = nil
-	n.mu.Unlock()
-	n.tasks.Wait()
 }
 
 func (n *echoNode) serving() api.Serving {
@@ -251,24 +262,15 @@ func (r *rig) expectRefusal() {
 // at is where a call arrives: the name of the node.
 func at(t *testing.T, nodes ...*echoNode) string {
 	t.Helper()
-	arrived := make(chan string, len(nodes))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	// One choice among all: who waited for each apart could take a call that comes later.
+	cases := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(t.Context().Done())}}
 	for _, n := range nodes {
-		go func() {
-			select {
-			case <-n.calls:
-				arrived <- n.name
-			case <-ctx.Done():
-			}
-		}()
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(n.calls)})
 	}
-	select {
-	case name := <-arrived:
-		return name
-	case <-t.Context().Done():
-		return "nowhere"
+	if i, _, _ := reflect.Select(cases); i > 0 {
+		return nodes[i-1].name
 	}
+	return "nowhere"
 }
 
 func TestNodeIsToldWhoCallsWhom(t *testing.T) {
@@ -521,8 +523,10 @@ func TestPoolTellsOfDeadNodes(t *testing.T) {
 		c.expectReset()
 	})
 	t.Run("for real", func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.GossipBind = "[::1]:0" })
-		r.platform.gossip = []string{member.Addr()} // the platform tells where to join
+		r := newRig(t, func(c *Config) {
+			c.GossipBind = "[::1]:0"
+			c.Platform.(*platform).gossip = []string{member.Addr()} // the platform tells where to join
+		})
 		waitFor(t, func() bool { return r.gossip.Alive("scl-1") })
 		r.route(database, newEchoNode(t, "scl-1", "scl"))
 		c := r.dial()
