@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -77,9 +78,22 @@ type echoNode struct {
 func newEchoNode(t *testing.T, name string, r region.Code) *echoNode {
 	t.Helper()
 	n := &echoNode{t: t, name: name, region: r, calls: make(chan proxyproto.Header, 100), probes: make(chan struct{}, 100)}
-	n.listen("127.0.0.1:0")
+	n.listen(ownLoopback() + ":0")
 	t.Cleanup(n.kill)
 	return n
+}
+
+// ownLoopback is a loopback address that no other process uses, where the system has
+// more than one: so that nobody takes the port of a node that was killed.
+func ownLoopback() string {
+	pid := os.Getpid()
+	own := fmt.Sprintf("127.%d.%d.%d", 64+pid>>16&127, pid>>8&255, pid&255)
+	l, err := net.Listen("tcp", own+":0")
+	if err != nil {
+		return "127.0.0.1"
+	}
+	l.Close()
+	return own
 }
 
 func (n *echoNode) listen(addr string) {
