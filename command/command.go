@@ -36,6 +36,9 @@ type Row struct {
 	// Looks says which elements of the collections at its keys the command looks at. One
 	// that has none may look at all.
 	Looks func(p *keyspace.Part, argv [][]byte)
+	// Elsewhere tells which logical database the command looks its last key up in,
+	// if it does so in another.
+	Elsewhere func(argv [][]byte) (db int, ok bool)
 
 	Read  func(db *keyspace.View, args *Args, out *resp.Writer) error
 	Write func(db *keyspace.Tx, args *Args, out *resp.Writer) error

@@ -108,12 +108,12 @@ var genericRows = []Row{
 	{
 		Name: "COPY", Usage: "source destination [DB destination-db] [REPLACE]", Since: "6.2.0", Group: Generic,
 		Summary: "Copies a value to another key.", Complexity: "O(N), N elements of the value",
-		Arity: AtLeast(3), Keys: TwoKeys, Traits: GrowsMemory | Replaces, Write: copyKey,
+		Arity: AtLeast(3), Keys: TwoKeys, Traits: GrowsMemory | Replaces, Elsewhere: copiesTo, Write: copyKey,
 	},
 	{
 		Name: "MOVE", Usage: "key db", Since: "1.0.0", Group: Generic,
 		Summary: "Moves a key to another logical database.", Complexity: "O(N), N elements of the value",
-		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | TakesMemory, Write: moveKey,
+		Arity: Exactly(3), Keys: FirstKey, Traits: Fast | TakesMemory, Elsewhere: movesTo, Write: moveKey,
 	},
 	{
 		Name: "OBJECT", Since: "2.2.3", Group: Generic,
@@ -296,16 +296,19 @@ func typeOf(db *keyspace.View, args *Args, out *resp.Writer) error {
 }
 
 func keys(db *keyspace.View, args *Args, out *resp.Writer) error {
-	pattern := args.Next()
-	all := string(pattern) == "*"
+	pattern := append([]byte("="), args.Next()...)
+	match := func([]byte) bool { return true }
+	if string(pattern) != "=*" {
+		match = func(key []byte) bool { return glob.Match(pattern[1:], key) }
+	}
 	mark, n := out.Defer(), 0
-	db.Range(func(key []byte, _ keyspace.Kind) bool {
-		if all || glob.Match(pattern, key) {
-			out.Bulk(key)
-			n++
-		}
-		return true
+	err := db.Names(string(pattern), match, func(key []byte) {
+		out.Bulk(key)
+		n++
 	})
+	if err != nil {
+		return err
+	}
 	out.Close(mark, n, resp.KindArray)
 	return nil
 }
@@ -410,6 +413,28 @@ func copyKey(db *keyspace.Tx, args *Args, out *resp.Writer) error {
 	}
 	out.Int(1)
 	return nil
+}
+
+// copiesTo is the logical database that COPY names, the last if it names several.
+func copiesTo(argv [][]byte) (db int, ok bool) {
+	for i := 3; i+1 < len(argv); i++ {
+		if equalFold(argv[i], "DB") {
+			db, ok = logicalDB(argv[i+1])
+			i++
+		}
+	}
+	return db, ok
+}
+
+// movesTo is the logical database that MOVE names.
+func movesTo(argv [][]byte) (db int, ok bool) { return logicalDB(argv[2]) }
+
+func logicalDB(word []byte) (db int, ok bool) {
+	n, ok := resp.ParseInt(word)
+	if !ok || n < 0 || n >= keyspace.Databases {
+		return 0, false
+	}
+	return int(n), true
 }
 
 func moveKey(db *keyspace.Tx, args *Args, out *resp.Writer) error {

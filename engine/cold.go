@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
 	"vecino/command"
+	"vecino/eviction"
 	"vecino/keyspace"
 	"vecino/resp"
 )
@@ -39,6 +41,11 @@ type Storage interface {
 // told of them. Only what changes several keys is looked through before it begins:
 // half of it must not be done when the other half turns out to be on disk. For the
 // same reason EXEC has the keys of all its commands fetched first.
+//
+// Where keys are sunk (see package keyspace), a write looks first whether any that it
+// names is, and a read is run again if it is Unsure. Sunk keys are fetched like values. Those
+// of a range come some at a time, and stay for a while so that who asked for all of them
+// finds them.
 
 // Loader is told that a command which was not run can be offered again. err, if
 // there is one, is what the command is to answer instead. The lock is held.
@@ -59,6 +66,8 @@ type fetches struct {
 	under  map[fetchID]*fetch
 	pinned map[waitKey]int // keys that commands wait for stay in memory
 	now    int64           // of the command or Fetched that runs
+	prints map[print]int   // of sunk keys that are asked for
+	ranges []*sinkless     // in which no key sinks
 
 	// For values that nobody waits for.
 	background int
@@ -68,25 +77,55 @@ type fetches struct {
 }
 
 type fetchID struct {
-	db   int
-	seq  uint64
-	key  string
-	need string // what of it, if not all
+	db          int
+	seq         uint64
+	key         string
+	need        string // what of it, if not all
+	first, last uint64 // of a range
+	names       string
+	bare        bool
 }
 
 func idOf(k *keyspace.ColdKey) fetchID {
-	id := fetchID{db: k.DB, seq: k.Seq, key: string(k.Key)}
+	id := fetchID{db: k.DB, seq: k.Seq, key: string(k.Key), last: k.Last, names: k.Names, bare: k.Bare}
+	if k.Last != 0 {
+		id.first = k.Hash
+	}
 	if k.Need != nil {
 		id.need = fmt.Sprint(*k.Need)
 	}
 	return id
 }
 
+// print is the hashes that have the same fingerprint.
+type print struct {
+	db    int
+	first uint64
+}
+
+func printOf(k *keyspace.ColdKey) print { return print{k.DB, k.SamePrint().Hash} }
+
+// sinkless is a range of hashes in which no key sinks: while it is asked for, and
+// then until some time.
+type sinkless struct {
+	db          int
+	first, last uint64
+	asked       bool
+	until       int64
+}
+
+// stay is for how many milliseconds the keys of a range stay that was asked for: much
+// longer than it takes until the command is offered again that needs them.
+const stay = 1000
+
 // fetch is one value on its way.
 type fetch struct {
 	who        []fetcher
 	background bool
 	void       bool // the content that it is for is no more
+
+	all  keyspace.ColdKey // that was asked for; of a range some has come, perhaps
+	keep *sinkless        // of a range
 }
 
 type fetcher struct {
@@ -130,12 +169,33 @@ func (db *DB) newLoad(who Loader) *Parked {
 func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
 	db.lookAt(row, argv)
 	db.keys = row.Needs(db.keys[:0], argv)
-	for i, key := range db.keys {
+	for _, key := range db.keys {
 		if db.ks.WantCold(logical, key) {
 			any = true
 		}
-		db.keys[i] = nil
 	}
+	clear(db.keys)
+	return db.wantSunk(logical, row, argv) || any
+}
+
+// wantSunk adds the keys that a command names to those wanted, if they are perhaps
+// sunk, and reports whether any is.
+func (db *DB) wantSunk(logical int, row *command.Row, argv [][]byte) (any bool) {
+	if db.ks.Sunk() == 0 {
+		return false
+	}
+	db.keys = row.Keys.Of(db.keys[:0], argv)
+	for _, key := range db.keys {
+		if db.ks.WantSunk(logical, key) {
+			any = true
+		}
+	}
+	if row.Elsewhere != nil && len(db.keys) > 0 {
+		if other, ok := row.Elsewhere(argv); ok && db.ks.WantSunk(other, db.keys[len(db.keys)-1]) {
+			any = true
+		}
+	}
+	clear(db.keys)
 	return any
 }
 
@@ -185,21 +245,44 @@ func (db *DB) fetch(p *Parked, keys []keyspace.ColdKey, own bool) {
 		id := idOf(&keys[i])
 		value := f.under[id]
 		if value == nil {
-			value = &fetch{}
+			value = &fetch{all: keys[i]}
 			f.under[id] = value
+			f.asks(value, 1)
 			ask = append(ask, keys[i])
 		}
 		if p != nil {
 			p.load.left++
 			value.who = append(value.who, fetcher{p, own})
-			pin := waitKey{id.db, id.key}
-			p.load.pins = append(p.load.pins, pin)
-			f.pinned[pin]++
+			if keys[i].Last == 0 {
+				pin := waitKey{id.db, id.key}
+				p.load.pins = append(p.load.pins, pin)
+				f.pinned[pin]++
+			}
 		}
 	}
 	if len(ask) > 0 {
 		db.stats.Fetches += uint64(len(ask))
 		db.cfg.Storage.Fetch(db, ask)
+	}
+}
+
+// asks notes that sunk keys are asked for, or with -1 that the answer has come.
+func (f *fetches) asks(value *fetch, by int) {
+	switch k := &value.all; {
+	case k.Seq != 0 || k.Names != "":
+	case k.Last == 0:
+		if f.prints == nil {
+			f.prints = make(map[print]int)
+		}
+		p := printOf(k)
+		if f.prints[p] += by; f.prints[p] == 0 {
+			delete(f.prints, p)
+		}
+	case by > 0:
+		value.keep = &sinkless{db: k.DB, first: k.SamePrint().Hash, last: k.Last, asked: true}
+		f.ranges = append(f.ranges, value.keep)
+	default:
+		value.keep.asked, value.keep.until = false, f.now+stay
 	}
 }
 
@@ -214,12 +297,18 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, w *keyspace.Warm, err error
 	}
 	delete(f.under, id)
 	f.now = now
+	if next := w.Next(); next != 0 && err == nil && !value.void && db.failed == nil {
+		if err = db.goOn(value, k, w, next); err == nil {
+			return
+		}
+	}
+	f.asks(value, -1)
 	if value.background {
 		f.background--
 	}
 	var told error
 	if !value.void && db.failed == nil {
-		told = db.restore(now, &k, w, err, !value.background || len(value.who) > 0)
+		told = db.restore(now, &k, &value.all, w, err, !value.background || len(value.who) > 0)
 	}
 	for _, w := range value.who {
 		l := w.p.load
@@ -234,18 +323,40 @@ func (db *DB) Fetched(now int64, k keyspace.ColdKey, w *keyspace.Warm, err error
 	db.catchUp()
 }
 
-// restore puts a value back. The error is what those are told who wait.
-func (db *DB) restore(now int64, k *keyspace.ColdKey, w *keyspace.Warm, err error, asked bool) (told error) {
+// goOn takes a part of a range, and asks for the rest.
+func (db *DB) goOn(value *fetch, k keyspace.ColdKey, w *keyspace.Warm, next uint64) (err error) {
+	defer db.guard(&err)
+	if err := db.ks.Restore(k, w); err != nil {
+		return err
+	}
+	if next <= k.Hash || next > k.Last {
+		return errOther
+	}
+	k.Hash = next
+	f := &db.fetches
+	if other := f.under[idOf(&k)]; other != nil { // somebody else asked for just that
+		other.who = append(other.who, value.who...)
+		f.asks(value, -1)
+		return nil
+	}
+	f.under[idOf(&k)] = value
+	db.cfg.Storage.Fetch(db, []keyspace.ColdKey{k})
+	return nil
+}
+
+// restore puts a value back, or the last keys of a range, where all is what was asked
+// for. The error is what those are told who wait.
+func (db *DB) restore(now int64, k, all *keyspace.ColdKey, w *keyspace.Warm, err error, asked bool) (told error) {
 	defer db.guard(&told)
 	if err == nil {
-		if err = db.ks.Restore(*k, w); err == nil && db.ks.Needs(k) {
+		if err = db.ks.Restore(*k, w); err == nil && db.ks.Needs(all) {
 			err = errOther // asking again would give the same
 		}
 	}
 	f := &db.fetches
-	if err == nil || !db.ks.Needs(k) {
+	if err == nil || !db.ks.Needs(all) {
 		f.failing = false
-		if asked { // else it would be the first to go again
+		if asked && k.Last == 0 { // else it would be the first to go again
 			view := db.ks.View(k.DB, now, db.cfg.Rand)
 			counted := db.ks.Stats
 			view.Touch(k.Key)
@@ -338,6 +449,93 @@ func (db *DB) Offload(logical int, hash uint64, key []byte, seq uint64) (freed i
 	return db.ks.Offload(logical, hash, key, seq)
 }
 
+// Sink is Keyspace.Sink, for keys that nobody waits for or asks for. The keeper of a
+// primary calls it: see Raise.
+func (db *DB) Sink(s keyspace.Sinking, now int64) (keys int, freed int64) {
+	if db.state != Awake || db.failed != nil || !db.MaySink() {
+		return 0, 0
+	}
+	f := &db.fetches
+	f.ranges = slices.DeleteFunc(f.ranges, func(r *sinkless) bool { return !r.asked && r.until <= now })
+	s.May = db.maySink
+	return db.ks.Sink(s)
+}
+
+func (db *DB) maySink(logical int, hash uint64, key []byte) bool {
+	f, k := &db.fetches, keyspace.ColdKey{DB: logical, Hash: hash}
+	if len(f.prints) > 0 && f.prints[printOf(&k)] > 0 {
+		return false
+	}
+	for _, r := range f.ranges {
+		if r.db == logical && r.first <= hash && hash <= r.last {
+			return false
+		}
+	}
+	w := waitKey{logical, string(key)}
+	return f.pinned[w] == 0 && db.parked.needs[w] == 0
+}
+
+// MaySink reports whether keys may sink at all: not where others are evicted, which
+// are chosen among those with a record.
+func (db *DB) MaySink() bool {
+	return db.cfg.Storage != nil && (db.limits.DataBytes == 0 || db.evict.policy == eviction.NoEviction)
+}
+
+// Raise has all sunk keys surface. A copy that applies entries has none.
+func (db *DB) Raise() {
+	if keys := db.sunk(); len(keys) > 0 {
+		db.fetch(nil, keys, false)
+	}
+}
+
+// sunk is what to ask for where all sunk keys are to surface.
+func (db *DB) sunk() (keys []keyspace.ColdKey) {
+	if db.state != Awake || db.failed != nil || db.cfg.Storage == nil || db.ks.Sunk() == 0 {
+		return nil
+	}
+	for logical := range keyspace.Databases {
+		if db.ks.SunkIn(logical) > 0 {
+			keys = append(keys, keyspace.WantAll(logical))
+		}
+	}
+	return keys
+}
+
+// Whole reports whether the database is awake and no key is sunk, so that entries can
+// be applied.
+func (db *DB) Whole() bool { return db.state == Awake && db.ks.Sunk() == 0 }
+
+// AwaitWhole has who told when the database is Whole, or couldn't be made so. It
+// returns nil if it is.
+func (db *DB) AwaitWhole(who Loader) *Parked {
+	if keys := db.sunk(); len(keys) > 0 {
+		p := db.newLoad(who)
+		db.fetch(p, keys, true)
+		return p
+	}
+	return db.Await(who)
+}
+
+// AwaitKeys has who told when it can be said for certain whether keys are there, of
+// logical databases. It returns nil if it can.
+func (db *DB) AwaitKeys(who Loader, now int64, keys iter.Seq2[int, []byte]) *Parked {
+	if db.state != Awake || db.ks.Sunk() == 0 || db.cfg.Storage == nil {
+		return nil
+	}
+	db.fetches.now = now
+	db.ks.View(0, now, nil) // forgets what was wanted
+	for logical, key := range keys {
+		db.ks.WantSunk(logical, key)
+	}
+	if len(db.ks.Wanted()) == 0 {
+		return nil
+	}
+	p := db.newLoad(who)
+	db.fetch(p, db.ks.Wanted(), true)
+	db.stats.Cold++
+	return p
+}
+
 // mostBackground is how many values are on their way at a time that nobody waits
 // for.
 const mostBackground = 32
@@ -420,29 +618,62 @@ func (r retrier) Loaded(err error) {
 // them are about a list, all of it is: where they say that they look, the ones before may
 // have moved something else.
 func (db *DB) wantAll(r *Request, commands []Queued) {
-	logical := r.Client.DB()
+	var found []keyspace.ColdKey
+	if db.ks.Sunk() > 0 {
+		found = db.tryAll(r, commands)
+	}
 	lists := make(map[waitKey]struct{})
-	db.ks.View(logical, r.Now, nil) // forgets what was wanted
-	for _, q := range commands {
+	db.ks.View(r.Client.DB(), r.Now, nil) // forgets what was wanted
+	eachQueued(r, commands, func(logical int, q *Queued) {
+		if q.Row.Conn != nil {
+			return
+		}
+		db.want(logical, q.Row, q.Argv)
+		if p := db.ks.LooksAt(); p == nil || len(p.Spans) == 0 {
+			return
+		}
+		db.ks.LookAtAll()
+		for _, key := range q.Row.Keys.Of(nil, q.Argv) {
+			k := waitKey{logical, string(key)}
+			if _, again := lists[k]; again {
+				db.ks.WantCold(logical, key)
+			}
+			lists[k] = struct{}{}
+		}
+	})
+	for _, k := range found {
+		db.ks.Want(k)
+	}
+}
+
+// tryAll runs those of a transaction's commands that name no keys, to find out which
+// they need.
+func (db *DB) tryAll(r *Request, commands []Queued) (wanted []keyspace.ColdKey) {
+	eachQueued(r, commands, func(logical int, q *Queued) {
+		if q.Row.Read == nil || q.Row.Keys != command.NoKeys || db.ks.SunkIn(logical) == 0 {
+			return
+		}
+		out := resp.Writer{Proto: r.Out.Proto}
+		db.view = db.ks.View(logical, r.Now, db.cfg.Rand)
+		db.args.Start(q.Row, q.Argv)
+		_ = q.Row.Read(&db.view, &db.args, &out)
+		wanted = append(wanted, db.ks.Wanted()...)
+	})
+	return wanted
+}
+
+// eachQueued calls fn for the commands of a transaction, each with the logical
+// database that it will run in.
+func eachQueued(r *Request, commands []Queued, fn func(logical int, q *Queued)) {
+	logical := r.Client.DB()
+	for i := range commands {
+		q := &commands[i]
 		if q.Row == selectRow && len(q.Argv) == 2 {
 			if n, ok := resp.ParseInt(q.Argv[1]); ok && n >= 0 && n < keyspace.Databases {
 				logical = int(n)
 			}
 		}
-		if q.Row.Conn == nil {
-			db.want(logical, q.Row, q.Argv)
-			if p := db.ks.LooksAt(); p == nil || len(p.Spans) == 0 {
-				continue
-			}
-			db.ks.LookAtAll()
-			for _, key := range q.Row.Keys.Of(nil, q.Argv) {
-				k := waitKey{logical, string(key)}
-				if _, again := lists[k]; again {
-					db.ks.WantCold(logical, key)
-				}
-				lists[k] = struct{}{}
-			}
-		}
+		fn(logical, q)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -29,8 +30,7 @@ func (s *storage) Wake(*DB)                             { s.wakes++ }
 func (s *storage) answer(now int64, err error) {
 	k := s.asked[0]
 	s.asked = s.asked[1:]
-	r := s.records[string(k.Key)]
-	w, bad := r.Thaw(s.db.HashSeed(), k.Need)
+	w, bad := keyspace.Answer(s.db.HashSeed(), k, maps.All(s.records))
 	if err == nil {
 		err = bad
 	}
@@ -64,10 +64,31 @@ func (s *storage) freeze() (n int) {
 	return n
 }
 
+// sink has all keys sink that have no deadline, and returns how many did.
+func (s *storage) sink() (n int) {
+	s.freeze()
+	n, _ = s.db.Sink(keyspace.Sinking{Looks: 1000, Part: 1}, s.db.fetches.now)
+	return n
+}
+
+// answerAll gives all that is asked for, and what that leads to.
+func (s *storage) answerAll(now int64) {
+	for len(s.asked) > 0 {
+		s.answer(now, nil)
+	}
+}
+
 func (s *storage) wanted() string {
 	var keys []string
 	for _, k := range s.asked {
-		keys = append(keys, string(k.Key))
+		switch {
+		case k.Last != 0:
+			keys = append(keys, "range")
+		case k.Bare:
+			keys = append(keys, string(k.Key)+"(bare)")
+		default:
+			keys = append(keys, string(k.Key))
+		}
 	}
 	return strings.Join(keys, " ")
 }

@@ -26,6 +26,7 @@ import (
 	"vecino/catalog"
 	"vecino/command"
 	"vecino/eviction"
+	"vecino/internal/invariant"
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/resp"
@@ -145,6 +146,9 @@ func (db *DB) SetLimits(l catalog.Limits, policy eviction.Policy) {
 	db.limits, db.evict.policy = l, policy
 	db.ks.SetRecordLimit(l.RecordBytes)
 	db.ks.SetEviction(policy, db.evict.samples)
+	if !db.MaySink() {
+		db.Raise()
+	}
 }
 
 // Samples is of how many keys each that is evicted is chosen.
@@ -281,6 +285,9 @@ func (db *DB) run(r *Request) (err error) {
 		db.view = db.ks.View(r.Client.DB(), r.Now, db.cfg.Rand)
 		db.lookAt(row, r.Argv)
 		db.args.Start(row, r.Argv)
+		if db.ks.Sunk() > 0 {
+			return db.readDeep(r)
+		}
 		return row.Read(&db.view, &db.args, r.Out)
 	case row.Write != nil:
 		tx, err := db.begin(r)
@@ -288,11 +295,12 @@ func (db *DB) run(r *Request) (err error) {
 			return err
 		}
 		db.lookAt(row, r.Argv)
-		if severalKeys(row) && db.anyCold() && db.want(r.Client.DB(), row, r.Argv) {
+		if db.wantSunk(r.Client.DB(), row, r.Argv) || severalKeys(row) && db.anyCold() && db.want(r.Client.DB(), row, r.Argv) {
 			err = keyspace.ErrCold
 		} else if err = db.admit(tx, row, r.Argv); err == nil {
 			db.args.Start(row, r.Argv)
 			err = row.Write(tx, &db.args, r.Out)
+			db.settled()
 		}
 		if err == keyspace.ErrCold {
 			// That keys have expired, or were evicted, stays so. It isn't yet
@@ -306,6 +314,23 @@ func (db *DB) run(r *Request) (err error) {
 		db.args.Start(row, r.Argv)
 		return row.Conn(r.Client, &db.args, r.Out)
 	}
+}
+
+// readDeep runs a command that reads where keys are sunk.
+func (db *DB) readDeep(r *Request) error {
+	counted := db.ks.Stats
+	err := r.Row.Read(&db.view, &db.args, r.Out)
+	if db.ks.Unsure() {
+		db.ks.Stats = counted // it will be looked up again
+		return keyspace.ErrCold
+	}
+	return err
+}
+
+// settled checks that a command knew of all keys whether they are there: it can't be
+// run again.
+func (db *DB) settled() {
+	invariant.That(!db.ks.Unsure(), "a command looked up a key that it doesn't name, and which is perhaps sunk")
 }
 
 // begin opens the transaction that will be the next write.
@@ -481,11 +506,14 @@ func (db *DB) runAll(r *Request, commands []Queued, reads bool) (err error) {
 			return err
 		}
 	}
+	db.ks.Settle(true)
+	defer db.ks.Settle(false)
 	r.Out.Array(len(commands))
 	for _, q := range commands {
 		db.stats.Commands++
 		start := len(r.Out.Buf)
 		err := db.runOne(r, tx, q)
+		db.settled()
 		var block *command.Block
 		switch {
 		case errors.As(err, &block):
@@ -588,10 +616,16 @@ func (db *DB) Apply(e *journal.Entry, raw []byte, newer bool) error {
 	return nil
 }
 
+// errSunk is an entry that came before the database was Whole.
+var errSunk = errors.New("an entry can't be applied while keys are sunk")
+
 func (db *DB) replay(e *journal.Entry, newer bool) (err error) {
 	defer db.guard(&err)
 	if db.state != Awake {
 		return errSleeps
+	}
+	if db.ks.Sunk() > 0 {
+		return errSunk
 	}
 	if e.Seq != db.pos.Seq+1 || e.Epoch < db.pos.Epoch || e.Prev != db.hash {
 		return fmt.Errorf("%w: it has %v, the entry is %v", ErrGap, db.pos, e.Position())

@@ -110,6 +110,7 @@ func (db *DB) abandon() {
 		}
 	}
 	clear(db.fetches.under)
+	db.fetches.prints, db.fetches.ranges = nil, nil
 	db.fetches.background, db.sleep.waiting = 0, nil
 }
 
@@ -177,12 +178,16 @@ func (db *DB) retry(p *Parked, now int64) (woken []keyspace.Woken) {
 	tx.Forgive(p.keys)
 	db.lookAt(p.req.Row, p.req.Argv)
 	var err error
-	if p.req.Row.Has(command.GrowsMemory) {
+	switch {
+	case db.wantSunk(p.db, p.req.Row, p.req.Argv):
+		err = keyspace.ErrCold
+	case p.req.Row.Has(command.GrowsMemory):
 		err = tx.MayTake(p.req.Argv, false) // it only moves what is there
 	}
 	if err == nil {
 		db.args.Start(p.req.Row, p.req.Argv)
 		err = p.req.Row.Write(tx, &db.args, &p.out)
+		db.settled()
 	}
 	effects, changed := tx.End()
 	if len(effects) > 0 {

@@ -43,6 +43,7 @@ type Sizes struct {
 	Used      int64 // bytes of keys and values, wherever they are
 	Resident  int64 // bytes in memory
 	ColdKeys  int
+	Sunk      int // of these, keys of which not even the record is in memory
 	ColdBytes int64
 	Spaces    []Space // the logical databases that have keys
 }
@@ -75,7 +76,7 @@ func (db *DB) Sleep() bool {
 	db.void()
 	db.sleep = sleeping{next: db.ks.NextExpiry(), sizes: db.Sizes()}
 	db.sleep.sizes.ColdKeys, db.sleep.sizes.ColdBytes = int(db.sleep.sizes.Keys), db.sleep.sizes.Used
-	db.sleep.sizes.Resident = 0
+	db.sleep.sizes.Resident, db.sleep.sizes.Sunk = 0, 0
 	counted := db.ks.Stats
 	db.ks = db.NewKeyspace()
 	db.ks.Stats = counted
@@ -110,6 +111,7 @@ func (db *DB) Sizes() Sizes {
 	ks := db.ks
 	s := Sizes{Keys: int64(ks.Keys()), Used: ks.Used(), Resident: ks.Resident()}
 	s.ColdKeys, s.ColdBytes = ks.Cold()
+	s.Sunk = ks.Sunk()
 	for n := range keyspace.Databases {
 		if keys := ks.Len(n); keys > 0 {
 			s.Spaces = append(s.Spaces, Space{n, keys, ks.Expires(n)})

@@ -27,6 +27,8 @@ import (
 // that while a transaction runs. That keys have expired or were evicted before
 // ErrCold came doesn't matter: that stays so.
 //
+// A key whose record isn't here either is sunk: see sunk.go.
+//
 // An effect on a cold key, on a replica or in recovery, doesn't wait: the
 // record moves on (seq, deadline, whether it is there), and what it does to
 // the value is kept as *pending* until the value comes. Restore then carries it
@@ -38,7 +40,8 @@ import (
 // which keys.
 var ErrCold = errors.New("the value is on disk")
 
-// ColdKey is a key whose value lies in the tier.
+// ColdKey is a key whose value lies in the tier; one that is sunk, perhaps, which has
+// no Seq; or, with Last and without Key, all sunk keys with hashes from Hash to Last.
 type ColdKey struct {
 	DB   int
 	Hash uint64
@@ -47,6 +50,10 @@ type ColdKey struct {
 	// Need is what of it is needed, if it lies in parts; nil for all. Any other value
 	// is needed as a whole.
 	Need *value.Need
+	Last uint64
+	Bare bool // of one that is sunk: its record alone
+	// Names is set where only the names are asked for of a range: see Names.
+	Names string
 }
 
 // begin begins a command at a time.
@@ -60,6 +67,7 @@ func (ks *Keyspace) begin(now int64) {
 		ks.wanted = ks.wanted[:0]
 	}
 	ks.look.all = true
+	ks.unsure = false
 }
 
 // Wanted are the keys whose values the last command, or the last Apply, needs.
@@ -74,18 +82,21 @@ func (ks *Keyspace) want(db int, e entry, need *value.Need) error {
 }
 
 func (ks *Keyspace) note(db int, e entry, need *value.Need) {
-	const few = 64 // beyond, twice the same key is cheaper than looking for it
-	if len(ks.wanted) < few {
+	if len(ks.wanted) < fewWanted {
 		for i := range ks.wanted {
 			k := &ks.wanted[i]
-			if k.Hash == e.hash && k.DB == db && string(k.Key) == string(e.Key()) {
+			if k.Seq != 0 && k.Hash == e.hash && k.DB == db && string(k.Key) == string(e.Key()) {
 				k.Need = k.Need.With(need)
 				return
 			}
 		}
 	}
-	ks.wanted = append(ks.wanted, ColdKey{db, e.hash, append([]byte(nil), e.Key()...), e.stub().base, need})
+	ks.wanted = append(ks.wanted, ColdKey{DB: db, Hash: e.hash, Key: append([]byte(nil), e.Key()...), Seq: e.stub().base, Need: need})
 }
+
+// fewWanted is up to how many keys are looked through for one that is wanted already.
+// Beyond, twice the same is cheaper.
+const fewWanted = 64
 
 // findCold is the entry of a key that is cold, else of none.
 func (ks *Keyspace) findCold(db int, hash uint64, key []byte) entry {
@@ -108,24 +119,35 @@ func (ks *Keyspace) IsCold(db int, key []byte) bool {
 }
 
 // WantCold adds a key to Wanted if it is cold, and something of it that is looked at (see
-// LookAt) is not in memory. It reports whether that is so.
+// LookAt) is not in memory, or if it is perhaps sunk. It reports whether that is so.
 func (ks *Keyspace) WantCold(db int, key []byte) bool {
-	if ks.account.coldKeys == 0 {
-		return false
+	if ks.account.coldKeys > 0 {
+		if e := ks.findCold(db, ks.Hash(key), key); e.there() {
+			need, lacks := ks.lacks(e)
+			if lacks {
+				ks.note(db, e, need)
+			}
+			return lacks
+		}
 	}
-	e := ks.findCold(db, ks.Hash(key), key)
-	if !e.there() {
-		return false
-	}
-	need, lacks := ks.lacks(e)
-	if lacks {
-		ks.note(db, e, need)
-	}
-	return lacks
+	return ks.wantSunk(db, key, true)
 }
 
-// Needs reports whether a key still lacks what was wanted of it.
+// Needs reports whether what was wanted is still lacking: something of a key, a sunk key,
+// any of a range, or their names.
 func (ks *Keyspace) Needs(k *ColdKey) bool {
+	sp := ks.spaces[k.DB]
+	switch {
+	case sp == nil:
+		return false
+	case k.Names != "":
+		r := ks.rolls[rollID{k.DB, k.Names}]
+		return r == nil || !r.whole
+	case k.Last != 0:
+		return sp.printed(k.Hash, k.Last)
+	case k.Seq == 0:
+		return sp.slab.Find(k.Hash, k.Key) == 0 && ks.maybe(sp, k.DB, k.Hash, k.Key)
+	}
 	e := ks.findCold(k.DB, k.Hash, k.Key)
 	if !e.there() || e.stub().base != k.Seq {
 		return false
@@ -148,7 +170,7 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 	if len(e.Value()) < stubSize && !HasRoom() { // else the stub fits where the value is
 		return 0
 	}
-	size, away := e.size(), int64(0)
+	size, away := e.fit(), int64(0)
 	if e.cold() {
 		away = e.stub().away
 		ks.forget(e)
@@ -156,7 +178,7 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 		ks.dropObject(e)
 	}
 	ks.Stats.Offloaded++
-	return ks.chill(&e, size, seq) - away
+	return max(ks.chill(&e, size, seq)-away, 1) // as short as its stub a value is in tests only
 }
 
 // chill makes a key cold, which has no object, and counts for size bytes with
@@ -166,7 +188,7 @@ func (ks *Keyspace) chill(e *entry, size int64, base uint64) (away int64) {
 	before := e.bare()
 	var b [stubSize]byte
 	ks.set(e, b[:], stubSize)
-	away = max(size-e.bare(), 1) // as short as its stub a value is in tests only
+	away = size - e.bare()
 	putStub(e.Value(), stub{base, away})
 	e.Mark(coldFlag)
 	ks.charge(e.sp, account{used: e.bare() + away - before, away: away, coldKeys: 1})
@@ -214,13 +236,16 @@ func (a *applier) postpone(op byte, e entry, operands []byte) {
 	a.ks.note(a.in.db, e, needOfOp(a.ks.seed, op, operands))
 }
 
-// Restore brings back the value of a key that was wanted, or some parts of it, as the
-// tier gave it; nil if the tier has none. Whatever happened to the key meanwhile has been
-// right: if it was deleted, overwritten or restored, nothing happens; what is pending is
-// carried out.
+// Restore brings back the value of a key that was wanted, or some parts of it, or a sunk
+// key, as the tier gave it; nil if the tier has none. Whatever happened to the key meanwhile
+// has been right: if it was deleted, overwritten or restored, nothing happens; what is
+// pending is carried out.
 // An error means that the tier's record isn't the key's, that effects don't fit
 // it, or ErrNoMemory; the key is then as it was. A large value isn't copied. w is used up.
 func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
+	if k.Seq == 0 {
+		return ks.surfaceAll(k, w)
+	}
 	e := ks.findCold(k.DB, k.Hash, k.Key)
 	if !e.there() || e.stub().base != k.Seq {
 		return nil
@@ -237,12 +262,12 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	case e.Has(objectFlag) && (w.loaded.partly() || w.base != e.Seq()):
 		err = ks.takeParts(e, w.loaded, rest)
 	case w.loaded.partly():
-		e.back(w.base)
+		e.back(w)
 		ks.beginParts(&e, w.loaded, rest)
 	default:
 		ks.forget(e)
 		ks.install(&e, w.loaded)
-		e.back(w.base)
+		e.back(w)
 	}
 	if err != nil {
 		return fmt.Errorf("restore a key of database %d: %w", k.DB, err)
@@ -253,11 +278,13 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	return nil
 }
 
-// back says that a value is in memory again, which the tier has as of the write base.
-func (e entry) back(base uint64) {
+// back says that w is in memory again, or parts of it. If that counts for another size
+// than the tier says it is to be swept again, so that a sunk key comes back as large as
+// it was.
+func (e entry) back(w *Warm) {
 	switch {
 	case e.stored() == unstored:
-	case base == e.Seq():
+	case w.base == e.Seq() && w.size == e.fit():
 		e.store(held)
 	default:
 		e.store(apart)
@@ -269,7 +296,7 @@ func (e entry) back(base uint64) {
 // hasn't got.
 func (ks *Keyspace) thaw(e entry, w *Warm) (fits bool, rest []byte, err error) {
 	switch {
-	case w == nil:
+	case w == nil || w.loaded == nil:
 		return false, nil, fmt.Errorf("%w: no record", errHead)
 	case w.base != e.stub().base && !(e.Has(objectFlag) && w.base > e.stub().base): // see partly.go
 		return false, nil, nil

@@ -254,7 +254,7 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 
 // bytes is how many a key would count for less in memory without its value.
 func (e entry) bytes() int64 {
-	n := e.size()
+	n := e.fit()
 	if e.cold() {
 		n -= e.stub().away
 	}

@@ -22,7 +22,7 @@ func FuzzApply(f *testing.F) {
 		ks.longest = 1 << 16
 		a := applier{ks: ks, seq: uint64(len(w.log)) + 1, newer: newer, in: effectReader{b: effects}}
 		_ = a.run()
-		checkAll(t, ks, true)
+		checkAll(t, ks, nil, true)
 		dump(ks)
 		readAll(t, ks)
 	})

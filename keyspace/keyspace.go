@@ -74,6 +74,7 @@ type Stats struct {
 	Hits, Misses        uint64 // of lookups by reading commands
 	Expired, Evicted    uint64 // keys
 	Offloaded, Restored uint64 // values let go, and values that came back
+	Sunk                uint64 // keys, of which the record was let go, too
 }
 
 // Keyspace is the keys of one tenant.
@@ -97,7 +98,12 @@ type Keyspace struct {
 	look   look      // what the present one looks at
 	// prepared is the space that has memory ready for what is going on.
 	prepared *space
-	tier     tierState
+	unsure   bool // the last command looked for a key that is perhaps sunk
+	drawn    drawn
+	rolls    map[rollID]*roll
+	// settled says that a command can't be run again: see Settle.
+	settled bool
+	tier    tierState
 	// inTx says that the transaction has changed something, so that its
 	// command can't be run again.
 	inTx bool
@@ -134,6 +140,7 @@ type account struct {
 	away     int64 // of these, bytes that are only in the tier
 	pending  int64 // bytes of effects that wait for values
 	coldKeys int
+	sunk     int // keys without a record
 }
 
 func (a *account) add(b account, sign int64) {
@@ -141,7 +148,11 @@ func (a *account) add(b account, sign int64) {
 	a.away += sign * b.away
 	a.pending += sign * b.pending
 	a.coldKeys += int(sign) * b.coldKeys
+	a.sunk += int(sign) * b.sunk
 }
+
+// resident is how many bytes are in memory.
+func (a *account) resident() int64 { return a.used - a.away + a.pending }
 
 // charge changes the account of a space, and of all.
 func (ks *Keyspace) charge(sp *space, by account) {
@@ -161,14 +172,18 @@ func (ks *Keyspace) Used() int64 { return ks.account.used }
 
 // Resident is how many bytes are in memory.
 func (ks *Keyspace) Resident() int64 {
-	return ks.account.used - ks.account.away + ks.account.pending
+	return ks.account.resident()
 }
 
-// Cold is how many keys have their value only in the tier, and how many bytes
-// that saves.
+// Cold is how many keys have their value only in the tier, sunk ones among them, and
+// how many bytes that saves.
 func (ks *Keyspace) Cold() (keys int, bytes int64) {
-	return ks.account.coldKeys, ks.account.away
+	return ks.account.coldKeys + ks.account.sunk, ks.account.away
 }
+
+// Stubs is how many keys have their record in memory and their value only in the
+// tier.
+func (ks *Keyspace) Stubs() int { return ks.account.coldKeys }
 
 // Tick tells the time, in milliseconds since 1970, where no command does:
 // what is applied and loaded counts as used then.
@@ -282,7 +297,7 @@ func (m *member) lookup(c *collection) value.Lookup {
 // has looked at yet included, as DBSIZE has it.
 func (ks *Keyspace) Len(db int) int {
 	if sp := ks.spaces[db]; sp != nil {
-		return sp.slab.Len()
+		return sp.slab.Len() + sp.account.sunk
 	}
 	return 0
 }

@@ -188,6 +188,7 @@ func (ks *Keyspace) came(e entry, was stub, bytes int64, rest []byte) {
 	now := stub{was.base, max(was.away-bytes, 1)}
 	putStub(e.Value(), now)
 	ks.charge(e.sp, account{used: now.away - was.away, away: now.away - was.away})
+	e.resized(now.away - was.away + bytes)
 	ks.leavePending(e, rest)
 	ks.settleParts(e)
 }
@@ -223,8 +224,18 @@ func (ks *Keyspace) settleParts(e entry) {
 	var b [numberSize]byte
 	binary.LittleEndian.PutUint32(b[:], number)
 	ks.set(&e, b[:], 0)
-	ks.charge(e.sp, account{used: e.bare() - before - was.away, away: -was.away, coldKeys: -1})
+	grown := e.bare() - before - was.away
+	ks.charge(e.sp, account{used: grown, away: -was.away, coldKeys: -1})
+	e.resized(grown)
 	ks.noteLarge(e)
+}
+
+// resized says that a key counts for so much more than before, though no write has changed
+// it: what the tier says of its size is to be written again.
+func (e entry) resized(by int64) {
+	if by != 0 && e.stored() == held {
+		e.store(apart)
+	}
 }
 
 // dumpParts is the dump of a partly cold key, all of which was loaded, after what is

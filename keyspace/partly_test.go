@@ -247,13 +247,13 @@ func (w *world) lookAtSome(c *copyOnDisk) {
 			}
 		case ListKind:
 			var l ListView
-			if l, err = v.List([]byte(key)); err == nil {
+			if l, err = v.List([]byte(key)); err == nil && !c.ks.Unsure() {
 				got, want = string(l.Index(at)), p.list[at]
 			}
 		default:
 			return
 		}
-		if err == ErrCold && tries < 1000 {
+		if (err == ErrCold || c.ks.Unsure()) && tries < 1000 {
 			c.load()
 			continue
 		}

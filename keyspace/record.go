@@ -131,6 +131,15 @@ func (e entry) size() int64 {
 	return n
 }
 
+// fit is the size that a key will have when it has come back from the tier: as size,
+// but without the room that its value has to grow.
+func (e entry) fit() int64 {
+	if e.cold() || e.Has(objectFlag) {
+		return e.size()
+	}
+	return int64(slab.Occupies(len(e.Key()), len(e.Value()), e.expire() != 0)) + slotSize
+}
+
 // moved says that the write seq has changed a key: what the tier holds of it
 // is no longer true.
 func (e entry) moved(seq uint64) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"vecino/slab"
+	"vecino/value"
 )
 
 // A snapshot is the keys of a database, written a few at a time while the
@@ -28,18 +29,51 @@ type Cursor struct {
 func (c Cursor) Done() bool { return c.done }
 
 // Dump appends records of about count keys to dst and moves the cursor on.
-// Cold keys it leaves out and adds to Wanted, which it empties first: whoever
-// dumps gets their values from the tier and calls DumpCold.
+// Cold keys, and the ranges where sunk ones are, it leaves out and adds to Wanted,
+// which it empties first: whoever dumps gets their values from the tier and calls
+// DumpCold.
 func (ks *Keyspace) Dump(dst []byte, c *Cursor, count int) []byte {
 	ks.wanted = ks.wanted[:0]
+	from, keys := *c, 0
 	ks.walk(c, count, func(db int, e entry) {
+		keys++
 		if e.cold() {
 			ks.note(db, e, nil)
 			return
 		}
 		dst = ks.appendRecord(dst, db, e)
 	})
+	ks.noteSunk(from, *c, keys)
 	return dst
+}
+
+// noteSunk adds the ranges of sunk keys between two places to Wanted: of many
+// one range, which has also the names of the keys between them, as few as these are.
+func (ks *Keyspace) noteSunk(from, to Cursor, few int) {
+	defer func() { ks.unsure = false }()
+	const drop = 64 - value.CursorBits
+	for ; from.db < to.db || from.db == to.db && from.next < to.next; from = (Cursor{db: from.db + 1}) {
+		first, last := from.next<<drop, ^uint64(0)
+		if from.db == to.db {
+			last = to.next<<drop - 1
+		}
+		sp := ks.spaces[from.db]
+		if sp == nil || !sp.printed(first, last) {
+			continue
+		}
+		n := len(ks.wanted)
+		sp.slab.EachPrint(printOf(first), func(h uint64) bool {
+			if h > last {
+				return false
+			}
+			ks.wantRange(from.db, max(h, first), min(samePrint(h), last))
+			return len(ks.wanted)-n <= few
+		})
+		if len(ks.wanted)-n > few {
+			ks.wanted = ks.wanted[:n]
+			ks.wantRange(from.db, first, last)
+		}
+	}
 }
 
 // walk calls fn for about count keys in the order of logical databases and
@@ -77,11 +111,15 @@ func (ks *Keyspace) appendRecord(dst []byte, db int, e entry) []byte {
 
 // appendHead appends what comes before a value.
 func (e entry) appendHead(dst []byte, db int, form byte) []byte {
+	return appendRecordHead(dst, db, form, e.Seq(), e.expire(), e.Key())
+}
+
+func appendRecordHead(dst []byte, db int, form byte, seq uint64, deadline int64, key []byte) []byte {
 	dst = append(dst, byte(db), form)
-	dst = binary.LittleEndian.AppendUint64(dst, e.Seq())
-	dst = binary.AppendUvarint(dst, uint64(e.expire()))
-	dst = binary.AppendUvarint(dst, uint64(len(e.Key())))
-	return append(dst, e.Key()...)
+	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	dst = binary.AppendUvarint(dst, uint64(deadline))
+	dst = binary.AppendUvarint(dst, uint64(len(key)))
+	return append(dst, key...)
 }
 
 // Load reads records into a keyspace. Records must not be cut apart between

@@ -95,13 +95,25 @@ type tierState struct {
 	// flushing are the logical databases that this session, or the last, empties
 	// first.
 	flushing [Databases]bool
+	// taken are the graves of this session, or the last. They aren't changed.
+	taken Graves
 	// joined are keys that this session, or the last, has swept, and of which the
 	// tier holds something else, or soon nothing, if it fails.
-	joined []ColdKey
+	joined []joined
+	hand   Cursor // of Sink
 	head   []byte
 	body   []byte
 	record Record
 	apart  bool
+}
+
+// joined is a key, as of a write, and its state if the session succeeds.
+type joined struct {
+	db    int
+	hash  uint64
+	key   string
+	seq   uint64
+	state storedState
 }
 
 // KeepApart has every value stand in a body, however short it is, so that all can
@@ -156,7 +168,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	seq := e.Seq()
 	*r = Record{DB: db, Hash: e.hash, Seq: seq, Key: e.Key()}
 	h := head{
-		form: form(e.kind(), e.raw()), seq: seq, base: seq, access: e.access(), deadline: e.expire(), size: int(e.size()),
+		form: form(e.kind(), e.raw()), seq: seq, base: seq, access: e.access(), deadline: e.expire(), size: int(e.fit()),
 	}
 	state := held
 	if e.cold() {
@@ -201,9 +213,9 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 	if t.graves.flushed[db] {
 		state = apart // the next session flushes before it puts this again
 	}
-	if was := e.stored(); (was == apart || was == joining || t.flushing[db]) && state == held {
+	if was := e.stored(); (was == apart || was == joining || t.flushing[db]) && (state == held || state == inlined) {
 		// Going by its seq, it would seem to be stored like this already.
-		t.joined = append(t.joined, ColdKey{DB: db, Hash: e.hash, Key: append([]byte(nil), e.Key()...), Seq: seq})
+		t.joined = append(t.joined, joined{db, e.hash, string(e.Key()), seq, state})
 		state = joining
 	}
 	e.store(state)
@@ -410,7 +422,8 @@ func coldForm(form byte) (kind Kind, raw bool, err error) {
 }
 
 // DumpCold appends the record of a key that Dump left out, with the value that
-// the tier gave, which doesn't come back into memory by that. It reports false
+// the tier gave, which doesn't come back into memory by that. Of sunk keys that Dump has
+// as a range, whoever dumps asks the tier for the names. It reports false
 // if w is too old, so that the tier must be asked again: the key is cold still,
 // with another value. A key that is gone, or in memory, is written as it is. w is
 // used up.
@@ -422,6 +435,14 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, w *Warm) (_ []byte, ok bool,
 	e := sp.find(k.Hash, k.Key)
 	switch {
 	case !e.there():
+		if w != nil && w.loaded != nil && ks.maybe(sp, k.DB, k.Hash, k.Key) {
+			h, err := readHead(w.head)
+			if err != nil {
+				return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
+			}
+			dst = appendRecordHead(dst, k.DB, w.loaded.form(), h.seq, h.deadline, k.Key)
+			return appendValue(dst, w.loaded.dump()), true, nil
+		}
 		return dst, true, nil
 	case !e.cold():
 		return ks.appendRecord(dst, k.DB, e), true, nil
@@ -433,19 +454,25 @@ func (ks *Keyspace) DumpCold(dst []byte, k ColdKey, w *Warm) (_ []byte, ok bool,
 	if !fits || w.loaded.partly() {
 		return dst, false, nil
 	}
-	val := w.loaded.str
-	switch {
-	case w.loaded.kind == String:
-	case !e.Has(objectFlag):
-		val = w.loaded.appendDump(nil)
-	default:
+	val := w.loaded.dump()
+	if e.Has(objectFlag) {
 		if val, err = ks.dumpParts(e, w.loaded, rest); err != nil {
 			return dst, false, fmt.Errorf("dump a key of database %d: %w", k.DB, err)
 		}
 	}
-	dst = e.appendHead(dst, k.DB, w.loaded.form())
-	dst = binary.AppendUvarint(dst, uint64(len(val)))
-	return append(dst, val...), true, nil
+	return appendValue(e.appendHead(dst, k.DB, w.loaded.form()), val), true, nil
+}
+
+// dump is the dump of a value. That of a string is the string itself.
+func (l *loaded) dump() []byte {
+	if l.kind == String {
+		return l.str
+	}
+	return l.appendDump(nil)
+}
+
+func appendValue(dst, dump []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(dump))), dump...)
 }
 
 // Graves are the keys that the tier may hold and that are no more.
@@ -523,17 +550,20 @@ func (ks *Keyspace) Buried() int { return ks.tier.graves.n }
 // delete first. The graves may be read without the lock.
 func (ks *Keyspace) TakeGraves() Graves {
 	g := ks.tier.graves
-	ks.tier.graves, ks.tier.flushing = Graves{}, g.flushed
-	ks.join(held)
+	ks.tier.graves, ks.tier.taken, ks.tier.flushing = Graves{}, g, g.flushed
+	ks.join(true)
 	return g
 }
 
 // join says what became of the keys that the last session joined.
-func (ks *Keyspace) join(state storedState) {
+func (ks *Keyspace) join(success bool) {
 	for _, k := range ks.tier.joined {
-		if sp := ks.spaces[k.DB]; sp != nil {
-			if e := sp.find(k.Hash, k.Key); e.there() && e.Seq() == k.Seq && e.stored() == joining {
-				e.store(state)
+		if sp := ks.spaces[k.db]; sp != nil {
+			if e := sp.find(k.hash, []byte(k.key)); e.there() && e.Seq() == k.seq && e.stored() == joining {
+				if !success {
+					k.state = apart
+				}
+				e.store(k.state)
 			}
 		}
 	}
@@ -542,14 +572,15 @@ func (ks *Keyspace) join(state storedState) {
 
 // Committed says that the session has succeeded. The next one's TakeGraves says so, too.
 func (ks *Keyspace) Committed() {
-	ks.tier.flushing = [Databases]bool{}
-	ks.join(held)
+	ks.tier.flushing, ks.tier.taken = [Databases]bool{}, Graves{}
+	ks.join(true)
 }
 
 // Rebury ends a session that failed: its graves are there again, and what it
 // swept counts as not stored.
 func (ks *Keyspace) Rebury(g Graves) {
 	now := &ks.tier.graves
+	ks.tier.taken = Graves{}
 	for db := range Databases {
 		if now.flushed[db] {
 			continue // what was there before is covered
@@ -559,5 +590,5 @@ func (ks *Keyspace) Rebury(g Graves) {
 			now.dig(db, hash, []byte(key))
 		}
 	}
-	ks.join(apart)
+	ks.join(false)
 }

@@ -3,6 +3,7 @@ package keyspace
 import (
 	"slices"
 
+	"vecino/internal/invariant"
 	"vecino/slab"
 	"vecino/value"
 )
@@ -106,7 +107,11 @@ func (tx *Tx) find(key []byte) entry {
 		return entry{}
 	}
 	e := sp.find(tx.ks.Hash(key), key)
-	if e.there() && e.expired(tx.now) {
+	if !e.there() {
+		invariant.That(!tx.ks.maybe(sp, tx.db, e.hash, key), "a key that is perhaps sunk is changed")
+		return entry{}
+	}
+	if e.expired(tx.now) {
 		tx.ks.Stats.Expired++
 		tx.remove(e, byExpiry)
 		return entry{}
@@ -412,7 +417,7 @@ func (tx *Tx) FlushAll() {
 // flush lets go all keys at once. None is looked at, however many there are.
 func (ks *Keyspace) flush(db int, seq uint64) {
 	sp := ks.spaces[db]
-	if sp == nil || sp.slab.Len() == 0 {
+	if sp == nil || ks.Len(db) == 0 {
 		return
 	}
 	ks.account.add(sp.account, -1)

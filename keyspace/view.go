@@ -41,13 +41,20 @@ func (v *View) Rand() value.Rand { return v.rng }
 // Keyspace leads to what is not about one logical database.
 func (v *View) Keyspace() *Keyspace { return v.ks }
 
-func (v *View) find(key []byte) entry {
+func (v *View) find(key []byte) entry { return v.look(key, false) }
+
+// look is find, where deep says that the value is needed.
+func (v *View) look(key []byte, deep bool) entry {
 	sp := v.ks.spaces[v.db]
 	if sp == nil {
 		return entry{}
 	}
 	e := sp.find(v.ks.Hash(key), key)
-	if !e.there() || e.expired(v.now) {
+	if !e.there() {
+		v.missing(sp, e.hash, key, deep)
+		return entry{}
+	}
+	if e.expired(v.now) {
 		return entry{}
 	}
 	return e
@@ -66,7 +73,7 @@ func (v *View) lookup(key []byte) entry {
 
 // typed looks a key up that must hold kind, if it is there.
 func (v *View) typed(key []byte, kind Kind) (entry, error) {
-	e := v.find(key)
+	e := v.look(key, true)
 	if !e.there() {
 		v.ks.Stats.Misses++
 		return entry{}, nil
@@ -160,7 +167,7 @@ func (v *View) String(key []byte) (s []byte, found bool, err error) {
 // Encoding is how the value of a key is kept, in the words of OBJECT
 // ENCODING; empty if there is no such key. The error is ErrCold.
 func (v *View) Encoding(key []byte) (string, error) {
-	e := v.find(key)
+	e := v.look(key, true)
 	if !e.there() {
 		return "", nil
 	}
@@ -215,6 +222,11 @@ func (v *View) Random() []byte {
 	if sp == nil {
 		return nil
 	}
+	if sp.account.sunk > 0 {
+		if key, chosen := v.randomSunk(sp); chosen {
+			return key
+		}
+	}
 	for range 100 {
 		r := sp.slab.Random(v.rng)
 		if r == 0 {
@@ -236,14 +248,23 @@ func (v *View) Scan(cursor uint64, count int, fn func(key []byte, kind Kind)) (n
 	if sp == nil {
 		return 0
 	}
-	return sp.slab.ScanFrom(cursor, count, func(_ uint64, r slab.Rec) {
-		if !expired(r, v.now) {
+	if sp.account.sunk > 0 {
+		return v.scanSunk(sp, cursor, count, fn)
+	}
+	return v.scan(sp, cursor, count, ^uint64(0), fn)
+}
+
+// scan is Scan for records with hashes up to last.
+func (v *View) scan(sp *space, cursor uint64, count int, last uint64, fn func(key []byte, kind Kind)) (next uint64) {
+	return sp.slab.ScanFrom(cursor, count, func(hash uint64, r slab.Rec) {
+		if hash <= last && !expired(r, v.now) {
 			fn(r.Key(), Kind(r.Kind()))
 		}
 	})
 }
 
-// Range calls fn for every key until it returns false.
+// Range calls fn for every key that has a record here, until it returns false. Names
+// gives all.
 func (v *View) Range(fn func(key []byte, kind Kind) bool) {
 	sp := v.ks.spaces[v.db]
 	if sp == nil {

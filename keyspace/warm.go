@@ -2,8 +2,10 @@ package keyspace
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -14,7 +16,36 @@ import (
 // one needs no keyspace, and so holds up nobody, however large the value is.
 type Warm struct {
 	base   uint64 // the write that it is as of
+	size   int64  // that its key has by the head
+	head   []byte
 	loaded *loaded
+
+	heads []Head // of sunk keys, instead of one with its value
+	next  uint64
+}
+
+// Surfacing is what a tier answers that was asked for sunk keys without their values:
+// the heads of all records of these hashes, which are kept. next is where to
+// go on, if that isn't all, else 0.
+func Surfacing(heads []Head, next uint64) *Warm { return &Warm{heads: heads, next: next} }
+
+// Heads are the keys that Surfacing was given.
+func (w *Warm) Heads() iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for i := range w.heads {
+			if !yield(w.heads[i].Hash, w.heads[i].Key) {
+				return
+			}
+		}
+	}
+}
+
+// Next is the hash with which to go on, 0 if this is all that was asked for.
+func (w *Warm) Next() uint64 {
+	if w == nil {
+		return 0
+	}
+	return w.next
 }
 
 // NextPart gives a part of a collection, in the order of their numbers, until there
@@ -25,13 +56,14 @@ type NextPart func() (id value.PartID, data []byte, ok bool)
 func InParts(body []byte) bool { return len(body) > 0 && body[0] == tierVersion|bodyParts }
 
 // Thaw makes the value of a record, under the seed of its keyspace, or what is needed of
-// it if the record has parts, which src gives. An error means that the record is damaged.
+// it if the record has parts, which src gives. The head is kept. An error means that the
+// record is damaged.
 func Thaw(seed uint64, head, body []byte, src value.Source, need *value.Need) (*Warm, error) {
 	h, err := readHead(head)
 	if err != nil {
 		return nil, err
 	}
-	w := &Warm{base: h.base, loaded: new(loaded)}
+	w := &Warm{base: h.base, size: int64(h.size), head: head, loaded: new(loaded)}
 	if h.inline {
 		return w, w.loaded.load(seed, h.form, h.value)
 	}
@@ -111,6 +143,39 @@ func (s Stored) Put(r *Record) Stored {
 		now.Body = append(now.Body, r.Parts.Head()...)
 	}
 	return now
+}
+
+// Answer is what a tier in memory answers to k. records are those that it has of the
+// logical database.
+func Answer(seed uint64, k ColdKey, records iter.Seq2[string, Stored]) (*Warm, error) {
+	if k.Seq != 0 {
+		for key, s := range records {
+			if key == string(k.Key) {
+				return s.Thaw(seed, k.Need)
+			}
+		}
+		return nil, nil
+	}
+	var heads []Head
+	for key, s := range records {
+		hash := value.Hash64(seed, []byte(key))
+		switch {
+		case k.Last != 0 && (hash < k.Hash || hash > k.Last) || k.Last == 0 && key != string(k.Key):
+		case k.Last == 0 && !k.Bare:
+			return s.Thaw(seed, k.Need)
+		default:
+			heads = append(heads, Head{hash, []byte(key), bytes.Clone(s.Head)})
+		}
+	}
+	if len(heads) == 0 && k.Last == 0 {
+		return Answer(seed, k.SamePrint(), records)
+	}
+	slices.SortFunc(heads, func(a, b Head) int { return cmp.Compare(a.Hash, b.Hash) })
+	const some = 3 // so that there is something to go on with
+	if len(heads) > some {
+		return Surfacing(heads[:some], heads[some].Hash), nil
+	}
+	return Surfacing(heads, 0), nil
 }
 
 // Thaw is Thaw of what is stored, nil if nothing is.

@@ -82,12 +82,23 @@ func (p *plain) String() string {
 
 // find is the value of a key as a command sees it.
 func (w *world) find(key string) *plain {
+	w.surface(w.db, key)
 	p := w.model[w.db][key]
 	if p != nil && p.deadline != 0 && p.deadline < w.now {
 		delete(w.model[w.db], key)
 		return nil
 	}
 	return p
+}
+
+// surface sees to it that a key isn't sunk that a command is about to change.
+func (w *world) surface(db int, key string) {
+	if w.ks.Sunk() > 0 {
+		w.ks.wanted = w.ks.wanted[:0]
+		if w.ks.WantSunk(db, []byte(key)) {
+			w.load()
+		}
+	}
 }
 
 // get is find for a command of one type; it may make the value.
@@ -182,6 +193,7 @@ func (w *world) command() {
 		w.setDeadline(key)
 	case n < 33:
 		to := w.key()
+		w.surface(w.db, to)
 		p := w.find(key)
 		if done, err := attempt(w, key, func(k []byte) (bool, error) { return w.tx.Rename(k, []byte(to)) }); err != nil || done != (p != nil) {
 			w.t.Fatalf("Rename(%s) is not %v", key, p != nil)
@@ -192,6 +204,7 @@ func (w *world) command() {
 		}
 	case n < 36:
 		db, to := w.rng.IntN(3)*7, w.key()
+		w.surface(db, to)
 		p := w.find(key)
 		if done, err := attempt(w, key, func(k []byte) (bool, error) { return w.tx.Copy(k, db, []byte(to)) }); err != nil || done != (p != nil) {
 			w.t.Fatalf("Copy(%s) is not %v", key, p != nil)
@@ -313,6 +326,12 @@ func (w *world) setDeadline(key string) {
 
 // evict lets the keyspace choose, and checks that it chose one key.
 func (w *world) evict() {
+	for db := range w.model { // it chooses among keys with a record
+		if w.ks.SunkIn(db) > 0 {
+			w.ks.wanted = append(w.ks.wanted[:0], WantAll(db))
+			w.load()
+		}
+	}
 	before := w.ks.Keys()
 	if w.tx.Evict() != (before > 0) {
 		w.t.Fatalf("Evict with %d keys", before)
@@ -619,11 +638,11 @@ func read(t *testing.T, v *View, key []byte) *plain {
 }
 
 // checkAccounts checks what a keyspace knows without counting.
-func checkAccounts(t *testing.T, ks *Keyspace) { checkAll(t, ks, false) }
+func checkAccounts(t *testing.T, ks *Keyspace) { t.Helper(); checkAll(t, ks, nil, false) }
 
-// checkAll is checkAccounts; with empty, collections may be empty, as effects
-// leave them that nobody made.
-func checkAll(t *testing.T, ks *Keyspace, empty bool) {
+// checkAll is checkAccounts where keys may be sunk, of which the tier has the records;
+// with empty, collections may be empty, as effects leave them that nobody made.
+func checkAll(t *testing.T, ks *Keyspace, tier *fakeTier, empty bool) {
 	t.Helper()
 	next := int64(0)
 	var all account
@@ -686,7 +705,17 @@ func checkAll(t *testing.T, ks *Keyspace, empty bool) {
 		if waiting != len(sp.pending) {
 			t.Fatalf("database %d has %d keys that wait for their values, and says %d", db, waiting, len(sp.pending))
 		}
-		if sum != sp.account {
+		eachSunk(ks, tier, func(k tierKey, s Stored) {
+			if k.db != db {
+				return
+			}
+			h, err := readHead(s.Head)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum.add(h.sunk(len(k.key)), 1)
+		})
+		if sum != sp.account || sum.sunk != sp.slab.Prints() {
 			t.Fatalf("database %d has %+v and says %+v", db, sum, sp.account)
 		}
 		all.add(sum, 1)

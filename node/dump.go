@@ -40,14 +40,14 @@ func (n *Node) dump(ctx context.Context, db *engine.DB, write func(records []byt
 		end = db.Position()
 		db.Unlock()
 		for _, k := range cold {
-			if buf, err = n.dumpCold(buf, db, from, k, still); err != nil {
-				return end, err
-			}
-			if len(buf) >= coldBytes {
-				if err := write(buf); err != nil {
-					return end, err
+			if err := n.eachNamed(db, k, func(k keyspace.ColdKey) (err error) {
+				if buf, err = n.dumpCold(buf, db, from, k, still); err == nil && len(buf) >= coldBytes {
+					err = write(buf)
+					buf = buf[:0]
 				}
-				buf = buf[:0]
+				return err
+			}); err != nil {
+				return end, err
 			}
 		}
 		if len(buf) > 0 {
@@ -62,6 +62,25 @@ func (n *Node) dump(ctx context.Context, db *engine.DB, write func(records []byt
 	return db.Position(), still()
 }
 
+// eachNamed calls fn for k or, if it is a range, for all keys of the tier in it.
+func (n *Node) eachNamed(db *engine.DB, k keyspace.ColdKey, fn func(k keyspace.ColdKey) error) error {
+	for k.Last != 0 {
+		w, _, err := n.store.heads(db, k)
+		if err != nil {
+			return err
+		}
+		for hash, key := range w.Heads() {
+			if err := fn(keyspace.ColdKey{DB: k.DB, Hash: hash, Key: key}); err != nil {
+				return err
+			}
+		}
+		if k.Hash = w.Next(); k.Hash == 0 {
+			return nil
+		}
+	}
+	return fn(k)
+}
+
 // coldBytes is about how much of values from the tier is sent at a time.
 const coldBytes = 256 << 10
 
@@ -71,6 +90,18 @@ const dumpTries = 100
 
 func (n *Node) dumpCold(buf []byte, db *engine.DB, from *keyspace.Keyspace, k keyspace.ColdKey, still func() error) ([]byte, error) {
 	for range dumpTries {
+		if k.Seq == 0 { // its name alone is known: perhaps the tier needn't be read
+			db.Lock()
+			err := still()
+			here := err == nil && !from.IsCold(k.DB, k.Key) && !from.Needs(&k)
+			if here {
+				buf, _, err = from.DumpCold(buf, k, nil)
+			}
+			db.Unlock()
+			if here || err != nil {
+				return buf, err
+			}
+		}
 		w, _, err := n.store.read(db, k)
 		if err != nil {
 			return buf, err

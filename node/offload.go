@@ -43,16 +43,25 @@ type keeper struct {
 	crowded  atomic.Bool
 	stuck    atomic.Bool // nothing can leave any more
 
-	offloads, offloaded, relieves, stalls, sleeps atomic.Int64
+	offloads, offloaded, sunk, relieves, stalls, sleeps atomic.Int64
 
 	mu     sync.Mutex
-	barren map[*engine.DB]int64 // bytes in memory of which nothing could leave
+	barren map[*engine.DB]barren
 }
+
+// barren is a database of which nothing could leave.
+type barren struct {
+	stays int64 // bytes in memory
+	at    time.Time
+}
+
+// barrenFor is after how long it is tried again: what was needed may not be any more.
+const barrenFor = time.Second
 
 func newKeeper(n *Node, total int64) *keeper {
 	k := &keeper{
 		node: n, budget: divide(total), rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		wake: make(chan struct{}, 1), barren: make(map[*engine.DB]int64),
+		wake: make(chan struct{}, 1), barren: make(map[*engine.DB]barren),
 	}
 	if n.cfg.data > 0 {
 		k.data = n.cfg.data
@@ -140,16 +149,20 @@ func (k *keeper) look() (total int64, databases int) {
 		demands[i] = list[i].demand
 	}
 	give := shares(demands, target)
+	rooms := make(map[*placed]session.Room, len(list))
 	for i, d := range list {
-		r := room
+		rooms[d.p] = room
 		if give[i] == 0 && room == session.Crowded {
-			r = session.Roomy // it pays for nobody
+			rooms[d.p] = session.Roomy // it pays for nobody
 		}
-		if d.p.Room() != r {
-			d.p.Owner.Post(func() {
-				d.p.Engine.Lock()
-				defer d.p.Engine.Unlock()
-				d.p.SetRoom(r)
+	}
+	for _, p := range k.node.all() {
+		r := rooms[p] // of those that fell asleep meanwhile: Roomy
+		if p.Room() != r {
+			p.Owner.Post(func() {
+				p.Engine.Lock()
+				defer p.Engine.Unlock()
+				p.SetRoom(r)
 			})
 		}
 	}
@@ -204,9 +217,9 @@ func (k *keeper) demands() []asking {
 		db.Lock()
 		if db.State() == engine.Awake {
 			a := asking{p: p, demand: demand{resident: db.Keyspace().Resident(), idle: time.Duration(now-p.Active()) * time.Millisecond}}
-			if stays, ok := k.barren[db]; ok {
-				if a.fixed = min(stays, a.resident); a.resident > stays+stays/20 {
-					delete(k.barren, db) // it has grown: perhaps something can leave
+			if b, ok := k.barren[db]; ok {
+				if a.fixed = min(b.stays, a.resident); a.resident > b.stays+b.stays/20 || time.Since(b.at) > barrenFor {
+					delete(k.barren, db) // it has grown, or time has passed: perhaps something can leave
 					a.fixed = 0
 				}
 			}
@@ -290,12 +303,11 @@ const sliceTime = 200 * time.Microsecond
 // take lets want bytes of a database go, if so many can.
 func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, err error) {
 	db := p.Engine
-	batch := 16
+	batch, looks := 16, 256
 	swept := false
 	for misses := 0; freed < want && misses < 8 && ctx.Err() == nil; {
 		since := k.node.store.since(p)
 		var dirty []candidate
-		var gone int64
 		db.Lock()
 		began := time.Now()
 		if db.State() != engine.Awake || db.Err() != nil {
@@ -303,6 +315,16 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 			break
 		}
 		ks := db.Keyspace()
+		sunk, gone := k.sink(p, since, looks, false)
+		if sunk > 0 {
+			took := time.Since(began)
+			db.Unlock()
+			freed += gone
+			misses = 0
+			looks = paced(looks, took, 32, 2048)
+			runtime.Gosched()
+			continue
+		}
 		ks.Coldest(batch, since, k.rng, func(c *keyspace.Candidate) {
 			if !c.Clean {
 				dirty = append(dirty, candidate{c.DB, c.Hash, slices.Clone(c.Key), c.Seq})
@@ -313,19 +335,22 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 				k.offloads.Add(1)
 			}
 		})
+		if gone == 0 && len(dirty) == 0 { // what is left are small values, which can go with their keys
+			_, gone = k.sink(p, since, looks, true)
+		}
 		keys, behind := uint64(ks.Keys()), db.Position().Seq-since
 		took := time.Since(began)
 		db.Unlock()
 		freed += gone
-		switch {
-		case took > sliceTime && batch > 4:
-			batch /= 2
-		case took < sliceTime/3 && batch < 64:
-			batch *= 2
-		}
+		batch = paced(batch, took, 4, 64)
 		// What isn't in the tier yet may leave another time, unless it is most, or all there is.
 		write := len(dirty) > batch/2 || gone == 0
 		switch {
+		case gone == 0 && len(dirty) == 0 && behind > keys/8 && !swept:
+			swept = true // so that small values can sink
+			if err := k.node.store.sweep(ctx, p); err != nil {
+				return freed, err
+			}
 		case gone == 0 && len(dirty) == 0:
 			misses++
 		case write && behind > keys/8 && !swept:
@@ -355,10 +380,51 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 		stays := db.Keyspace().Resident()
 		db.Unlock()
 		k.mu.Lock()
-		k.barren[db] = stays
+		k.barren[db] = barren{stays, time.Now()}
 		k.mu.Unlock()
 	}
 	return freed, nil
+}
+
+// stubBytes is about how much a record takes in memory whose value is on disk, with its
+// place in the table.
+const stubBytes = 64
+
+// stubShare is which part of what a database holds in memory may be records whose
+// values are on disk. Beyond, those sink that weren't used for longest.
+const stubShare = 1.0 / 8
+
+// sink has keys of a primary sink, and returns how many bytes that frees: of records
+// whose values are on disk, if there are more than may stay; or with small, of
+// those, too, that are so small that their values don't leave memory otherwise. The lock of
+// the database is held.
+func (k *keeper) sink(p *placed, since uint64, looks int, small bool) (keys int, freed int64) {
+	if !p.IsPrimary() {
+		return 0, 0
+	}
+	ks := p.Engine.Keyspace()
+	stubs, stay := float64(ks.Stubs())*stubBytes, float64(ks.Resident())*stubShare
+	part := 0.25
+	if !small {
+		if stubs <= stay {
+			return 0, 0
+		}
+		part = max((stubs-stay)/stubs, part)
+	}
+	keys, freed = p.Engine.Sink(keyspace.Sinking{Looks: looks, Part: part, Since: since, Small: small}, p.Now())
+	k.sunk.Add(int64(keys))
+	return keys, freed
+}
+
+// paced is how much to do the next time with a lock held, when n took so long.
+func paced(n int, took time.Duration, least, most int) int {
+	switch {
+	case took > sliceTime && n > least:
+		return n / 2
+	case took < sliceTime/3 && n < most:
+		return n * 2
+	}
+	return n
 }
 
 // candidate is a key whose value is to leave and isn't in the tier.
@@ -376,10 +442,11 @@ const writeBytes = 4 << 20
 func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want int64) (freed int64, err error) {
 	db := p.Engine
 	more := func(limit int) {
+		since := k.node.store.since(p)
 		db.Lock()
 		defer db.Unlock()
 		if db.State() == engine.Awake {
-			db.Keyspace().Coldest(limit, k.node.store.since(p), k.rng, func(c *keyspace.Candidate) {
+			db.Keyspace().Coldest(limit, since, k.rng, func(c *keyspace.Candidate) {
 				if !c.Clean {
 					keys = append(keys, candidate{c.DB, c.Hash, slices.Clone(c.Key), c.Seq})
 				}

@@ -282,7 +282,7 @@ func (s *shard) loadRecovered(id catalog.ID, r *recovered) error {
 	r.db = s.newEngine(id, rec.HashSeed)
 	ks := r.db.Install(r.pos, r.hash, r.clock)
 	r.db.SetUnsaved(r.unsaved)
-	if err := s.node.store.load(r.db, ks); err != nil {
+	if err := s.node.store.load(r.db, ks, false); err != nil {
 		return fmt.Errorf("recover database %d: %w", id, err)
 	}
 	d := s.node.store.of(r.db)

@@ -513,7 +513,7 @@ func TestKeysThatCannotLeaveAreRefusedInTheEnd(t *testing.T) {
 	c := &cluster{t: t}
 	i := 0
 	c.eventually("a write that is refused", func() error {
-		got := cl.do("SET", fmt.Sprint("key", i), "short")
+		got := cl.do("SET", fmt.Sprint("key", i), "short", "EX", "100000")
 		if strings.HasPrefix(got, "(error) OOM ") {
 			refused = i
 			return nil
@@ -523,7 +523,7 @@ func TestKeysThatCannotLeaveAreRefusedInTheEnd(t *testing.T) {
 		}
 		for range 200 { // no reply is looked at before all are sent
 			i++
-			cl.send("SET", fmt.Sprint("key", i), "short")
+			cl.send("SET", fmt.Sprint("key", i), "short", "EX", "100000") // one that expires doesn't sink
 		}
 		for range 200 {
 			if got := cl.receive(); strings.HasPrefix(got, "(error)") && !strings.HasPrefix(got, "(error) OOM ") {

@@ -97,6 +97,11 @@ func (st *store) since(p *placed) uint64 {
 	d := st.of(p.Engine)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	p.Engine.Lock()
+	defer p.Engine.Unlock()
+	if d.of != p.Engine.Keyspace() {
+		return 0 // the tier has something else
+	}
 	return d.since
 }
 
@@ -117,10 +122,53 @@ func (d *stored) complete(db *engine.DB) bool {
 	return d.of == db.Keyspace() && d.swept == db.Position() && db.FirstUnsaved() == 0 && db.Keyspace().Buried() == 0
 }
 
-// read reads one value, or what is needed of it, and makes it ready. bytes is how much was read. w is nil if
-// the tier has no such key.
+// read reads one value, or what is needed of it, and makes it ready; or sunk keys. bytes is
+// how much was read. w is nil if the tier has no such key.
 func (st *store) read(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, bytes int, err error) {
 	key := tier.Key{DB: uint64(db.ID()), Space: uint8(k.DB), Hash: k.Hash, Key: k.Key}
+	switch {
+	case k.Last != 0:
+		return st.heads(db, k)
+	case k.Bare:
+		head, found, err := st.tier.Head(key)
+		if found {
+			return keyspace.Surfacing([]keyspace.Head{{Hash: k.Hash, Key: k.Key, Head: head}}, 0), len(head), nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return st.heads(db, k.SamePrint())
+	}
+	if w, bytes, err = st.value(db, k, key); w == nil && err == nil && k.Seq == 0 {
+		return st.heads(db, k.SamePrint())
+	}
+	return w, bytes, err
+}
+
+// headsAtOnce is how many heads are read at a time. They take a turn of the database.
+const headsAtOnce = 128
+
+// heads reads some heads of a range.
+func (st *store) heads(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, bytes int, err error) {
+	var heads []keyspace.Head
+	next := uint64(0)
+	err = st.tier.HeadsBetween(uint64(db.ID()), uint8(k.DB), k.Hash, k.Last, func(hash uint64, key, head []byte) bool {
+		if len(heads) >= headsAtOnce && hash > k.Hash {
+			next = hash
+			return false
+		}
+		heads = append(heads, keyspace.Head{Hash: hash, Key: slices.Clone(key), Head: slices.Clone(head)})
+		bytes += len(key) + len(head) + bytesATurn/headsAtOnce
+		return true
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return keyspace.Surfacing(heads, next), bytes, nil
+}
+
+// value is read for a value.
+func (st *store) value(db *engine.DB, k keyspace.ColdKey, key tier.Key) (w *keyspace.Warm, bytes int, err error) {
 	head, body, found, err := st.tier.Get(key)
 	if !found {
 		return nil, 0, err
@@ -165,7 +213,7 @@ func (st *store) whole(db *engine.DB) (*keyspace.Keyspace, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ks := db.NewKeyspace()
-	if err := st.load(db, ks); err != nil {
+	if err := st.load(db, ks, st.deep(db)); err != nil {
 		ks.Clear()
 		return nil, err
 	}
@@ -175,14 +223,30 @@ func (st *store) whole(db *engine.DB) (*keyspace.Keyspace, error) {
 	return ks, nil
 }
 
-// load reads the keys of a database, and the values that stand in their heads.
-func (st *store) load(db *engine.DB, ks *keyspace.Keyspace) error {
-	if m, there, err := st.meta(db.ID()); err == nil && there {
+// deep reports whether a database has so many keys that those stay sunk whose values
+// don't stand in their heads.
+func (st *store) deep(db *engine.DB) bool {
+	p := st.node.find(db.ID())
+	if p == nil || p.Engine != db {
+		return false
+	}
+	db.Lock()
+	defer db.Unlock()
+	return p.IsPrimary() && db.MaySink() && db.Sizes().Keys*stubBytes > st.node.keeper.data/4
+}
+
+// load reads the keys of a database, and the values that stand in their heads; with
+// deep, it reads those without only to know that they are there.
+func (st *store) load(db *engine.DB, ks *keyspace.Keyspace, deep bool) error {
+	if m, there, err := st.meta(db.ID()); !deep && err == nil && there {
 		for _, s := range m.spaces {
 			ks.Expect(s.DB, s.Keys)
 		}
 	}
-	return st.tier.Heads(uint64(db.ID()), func(space uint8, _ uint64, key, head []byte) error {
+	return st.tier.Heads(uint64(db.ID()), func(space uint8, hash uint64, key, head []byte) error {
+		if deep && ks.LoadSunk(int(space), hash, key, head) {
+			return nil
+		}
 		return ks.LoadHead(int(space), key, head)
 	})
 }

@@ -375,6 +375,9 @@ func offload(t *testing.T, n *Node, p *placed) bool {
 			p.Engine.Offload(r.DB, r.Hash, r.Key, r.Seq)
 		}
 	}
+	if p.IsPrimary() {
+		p.Engine.Sink(keyspace.Sinking{Looks: 1000, Part: 0.5, Small: true}, p.Now())
+	}
 	cold, _ := p.Engine.Keyspace().Cold()
 	return cold > 0
 }

@@ -90,6 +90,16 @@ func (s *Session) Watch(keys [][]byte) error {
 		s.loading = p
 		return engine.ErrUnrun
 	}
+	if p := t.Engine.AwaitKeys(s, t.Now(), func(yield func(int, []byte) bool) {
+		for _, key := range keys {
+			if !yield(s.db, key) {
+				return
+			}
+		}
+	}); p != nil {
+		s.loading = p
+		return engine.ErrUnrun
+	}
 	since, covered := t.Engine.Position(), true
 	if !since.Covers(s.track.W()) {
 		since, covered = s.track.W(), false
@@ -151,6 +161,9 @@ func (s *Session) exec(multi *transaction, out *resp.Writer) error {
 		}
 	}
 	if s.loading = t.Engine.Await(s); s.loading != nil {
+		return engine.ErrUnrun
+	}
+	if s.loading = t.awaitWatched(s, s.watches); s.loading != nil {
 		return engine.ErrUnrun
 	}
 	for _, w := range s.watches {

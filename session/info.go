@@ -114,6 +114,7 @@ func (t *Tenant) infoMemory(w *infoWriter) {
 	w.put("mem_fragmentation_ratio", fmt.Sprintf("%.2f", fragmentation(held)))
 	w.put("mem_fragmentation_bytes", held.Idle)
 	w.put("cold_keys", size.ColdKeys)
+	w.put("sunk_keys", size.Sunk)
 	w.put("cold_bytes", size.ColdBytes)
 	w.put("cold_commands", stats.Cold)
 	w.put("memory_hit_ratio", fmt.Sprintf("%.4f", hitRatio(stats)))

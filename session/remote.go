@@ -241,6 +241,9 @@ func (rm *remote) exec(r *request, req *engine.Request) *engine.Parked {
 	if p := rm.tenant.Engine.Await(rm); p != nil {
 		return p
 	}
+	if p := rm.tenant.awaitWatched(rm, r.watches); p != nil {
+		return p
+	}
 	for _, w := range r.watches {
 		if rm.tenant.changedSince(w) {
 			req.Out.NullArray()
@@ -261,6 +264,18 @@ func (rm *remote) exec(r *request, req *engine.Request) *engine.Parked {
 		queued = append(queued, engine.Queued{Row: row, Argv: argv})
 	}
 	return rm.tenant.transact(req, queued, false)
+}
+
+// awaitWatched has who told when it is known which of the watched keys are there. It
+// returns nil if it is.
+func (t *Tenant) awaitWatched(who engine.Loader, watches []watch) *engine.Parked {
+	return t.Engine.AwaitKeys(who, t.Now(), func(yield func(int, []byte) bool) {
+		for i := range watches {
+			if !yield(watches[i].db, watches[i].key) {
+				return
+			}
+		}
+	})
 }
 
 // changedSince reports whether a watched key may have been changed.

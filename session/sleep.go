@@ -31,12 +31,13 @@ const mostLate = 4 << 20
 
 func (l *lateFrames) any() bool { return len(l.frames) > 0 }
 
-// needsContent reports whether a frame can't be taken while the database sleeps.
-func (t *Tenant) needsContent(kind uint8) bool {
+// lacksContent reports whether a frame can't be taken yet, because the database
+// sleeps, or keys are sunk.
+func (t *Tenant) lacksContent(kind uint8) bool {
 	if t.feed != nil {
-		return kind == forward || kind == replication.Subscribe
+		return t.Engine.State() != engine.Awake && (kind == forward || kind == replication.Subscribe)
 	}
-	return kind == replication.Entries
+	return kind == replication.Entries && !t.Engine.Whole()
 }
 
 // keep keeps a frame, and has the database woken.
@@ -49,7 +50,11 @@ func (l *lateFrames) keep(t *Tenant, node string, kind uint8, payload []byte) {
 		t.follower.Suspend(t.Now())
 	}
 	if l.wait == nil {
-		if l.wait = t.Engine.Await(lateWaiter{t}); l.wait == nil {
+		await := t.Engine.Await
+		if t.feed == nil {
+			await = t.Engine.AwaitWhole
+		}
+		if l.wait = await(lateWaiter{t}); l.wait == nil {
 			lateWaiter{t}.Loaded(nil)
 		}
 	}

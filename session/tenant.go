@@ -275,6 +275,7 @@ func (t *Tenant) becomeReplica() {
 	t.Engine.SetSink(nil)
 	t.feed = nil
 	t.follower = replication.NewFollower(t.record.ID, &t.replica, true, catalog.Position{})
+	t.Engine.Raise()
 	t.markDurable()
 }
 
@@ -408,7 +409,7 @@ func (t *Tenant) Frame(node string, kind uint8, payload []byte) {
 	t.Engine.Lock()
 	defer t.Engine.Unlock()
 	t.markDirty()
-	if t.late.any() || t.Engine.State() != engine.Awake && t.needsContent(kind) {
+	if t.late.any() || t.lacksContent(kind) {
 		t.late.keep(t, node, kind, payload)
 		return
 	}
@@ -452,7 +453,7 @@ func (t *Tenant) frame(node string, kind uint8, payload []byte) {
 		}
 	default:
 		if t.feed == nil && node == t.follower.Primary() {
-			if kind == replication.Entries && (t.Engine.LogErr() != nil || t.Engine.State() != engine.Awake) {
+			if kind == replication.Entries && (t.Engine.LogErr() != nil || !t.Engine.Whole()) {
 				// What can't be journaled, or has nothing to be applied to, would only
 				// gather in memory. It asks again.
 				t.follower.Suspend(t.Now())

@@ -101,6 +101,7 @@ func (w *world) cold() {
 	case p == nil:
 	case w.chance(0.7):
 		p.chill(w.rng.Float64())
+		p.sink(w.rng.Float64())
 	default:
 		p.hibernate()
 	}

@@ -437,6 +437,7 @@ type coldMode int
 const (
 	allHot coldMode = iota
 	valuesCold
+	keysSunk
 	asleep
 )
 
@@ -450,6 +451,9 @@ func (p player) freeze() {
 			m.proc.hibernate()
 		} else {
 			m.proc.freeze()
+			if p.cold == keysSunk {
+				m.proc.sink(1)
+			}
 		}
 	}
 }
@@ -555,14 +559,14 @@ func TestScriptsInsideMultiThroughAReplica(t *testing.T) {
 	}
 }
 
-// Before each command all values are on disk, or the whole database is: at the
-// primary and at its replica.
+// Before each command all values are on disk, or at the primary keys as well, or the
+// whole database is: at the primary and at its replica.
 func TestScriptsOnColdKeys(t *testing.T) {
 	for _, where := range []struct {
 		name    string
 		machine int
 		cold    coldMode
-	}{{"node", 0, valuesCold}, {"replica", 1, valuesCold}, {"node", 0, asleep}, {"replica", 1, asleep}} {
+	}{{"node", 0, valuesCold}, {"replica", 1, valuesCold}, {"node", 0, keysSunk}, {"replica", 1, keysSunk}, {"node", 0, asleep}, {"replica", 1, asleep}} {
 		for _, inMulti := range []bool{false, true} {
 			name := fmt.Sprintf("%s/%v/%v", where.name, where.cold, inMulti)
 			t.Run(name, func(t *testing.T) {

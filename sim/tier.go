@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 
@@ -33,6 +34,17 @@ type tierMeta struct {
 	hash          uint64
 	clock         int64
 	from          journal.Offset
+}
+
+// of are the records of a logical database.
+func (t *tier) of(db int) iter.Seq2[string, keyspace.Stored] {
+	return func(yield func(string, keyspace.Stored) bool) {
+		for _, k := range t.keys() {
+			if k.db == db && !yield(k.key, t.records[k]) {
+				return
+			}
+		}
+	}
 }
 
 // keys lists the records in an order that can be repeated.
@@ -174,6 +186,15 @@ func (p *process) chill(part float64) {
 	}
 }
 
+// sink has cold keys leave memory altogether, about that part of them, at the primary.
+func (p *process) sink(part float64) {
+	if p.dead || p.tenant == nil || p.wipe || !p.tenant.IsPrimary() || p.tenant.Engine.State() != engine.Awake {
+		return
+	}
+	keys, _ := p.tenant.Engine.Sink(keyspace.Sinking{Looks: 1000, Part: part, Since: p.since}, clock{p}.NowMS())
+	p.w.cover.Sunk += uint64(keys)
+}
+
 // hibernate puts the database to sleep.
 func (p *process) hibernate() {
 	wr := p.sweep()
@@ -213,7 +234,7 @@ func (p *process) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 	w := p.w
 	for _, k := range keys {
 		w.after(w.between(10, w.read), func() {
-			value, err := p.machine.tier.get(k).Thaw(db.HashSeed(), k.Need)
+			value, err := keyspace.Answer(db.HashSeed(), k, p.machine.tier.of(k.DB))
 			if err != nil {
 				w.fail("%s: the record of %q: %v", p.machine.id, k.Key, err)
 			}
@@ -238,7 +259,12 @@ func (p *process) Wake(db *engine.DB) {
 		if p.machine.unreadable || !w.calm && w.chance(0.1) {
 			err = errTier
 		} else {
+			primary := p.tenant != nil && p.tenant.IsPrimary()
 			for _, k := range p.machine.tier.keys() {
+				if primary && w.chance(0.3) && ks.LoadSunk(k.db, ks.Hash([]byte(k.key)), []byte(k.key), p.machine.tier.records[k].Head) {
+					w.cover.Sunk++
+					continue
+				}
 				if e := ks.LoadHead(k.db, []byte(k.key), p.machine.tier.records[k].Head); e != nil {
 					w.fail("%s: wake: %v", p.machine.id, e)
 				}
@@ -256,7 +282,20 @@ func (p *process) Wake(db *engine.DB) {
 // dump gives records of some keys, cold ones from the tier.
 func (p *process) dump(ks *keyspace.Keyspace, at *keyspace.Cursor, count int) []byte {
 	records := ks.Dump(nil, at, count)
-	for _, k := range slices.Clone(ks.Wanted()) {
+	var wanted []keyspace.ColdKey
+	for _, k := range ks.Wanted() {
+		if k.Last == 0 {
+			wanted = append(wanted, k)
+			continue
+		}
+		for key := range p.machine.tier.of(k.DB) {
+			hash := ks.Hash([]byte(key))
+			if named := (keyspace.ColdKey{DB: k.DB, Hash: hash, Key: []byte(key)}); k.Hash <= hash && hash <= k.Last && ks.Needs(&named) {
+				wanted = append(wanted, named)
+			}
+		}
+	}
+	for _, k := range wanted {
 		value, err := p.machine.tier.get(k).Thaw(p.w.record.HashSeed, nil)
 		var ok bool
 		if err == nil {

@@ -233,8 +233,18 @@ func (r Rec) Borrow() []byte {
 // value are long, in pages.
 func (r Rec) Occupied() int {
 	l := r.layout()
-	if l.block > maxBlock {
-		return (l.head + l.key + l.val + pageSize - 1) &^ (pageSize - 1)
+	return occupies(l.block, l.head+l.key+l.val)
+}
+
+// Occupies is what a record occupies that has a key and value of those lengths, and
+// no room.
+func Occupies(key, val int, timed bool) int {
+	return occupies(Cost(key, val, timed), wideHead+key+val)
+}
+
+func occupies(block, used int) int {
+	if block > maxBlock {
+		return (used + pageSize - 1) &^ (pageSize - 1)
 	}
-	return l.block
+	return block
 }

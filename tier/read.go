@@ -350,3 +350,62 @@ func (t *Tier) Metas(fn func(db uint64, meta []byte) error) (err error) {
 	}
 	return t.damaged(it.Error())
 }
+
+// Head reads the head of one record. What it returns is the caller's.
+func (t *Tier) Head(k Key) (head []byte, found bool, err error) {
+	if err := t.enter(); err != nil {
+		return nil, false, err
+	}
+	defer t.leave()
+	t.count.reads.Add(1)
+	v, c, err := t.db.Get(appendKey(make([]byte, 0, 64), headPrefix, k.DB, k.Space, k.Hash, k.Key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, t.damaged(err)
+	}
+	defer c.Close()
+	_, h, err := parseHead(v)
+	if err != nil {
+		return nil, false, t.damaged(&DamageError{t.dir, err.Error()})
+	}
+	t.count.found.Add(1)
+	return bytes.Clone(h), true, nil
+}
+
+// HeadsBetween calls fn for the records of a space with hashes from first to last, in
+// their order, until it returns false. key and head are valid until fn returns.
+func (t *Tier) HeadsBetween(db uint64, space uint8, first, last uint64, fn func(hash uint64, key, head []byte) bool) (err error) {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	t.count.reads.Add(1)
+	_, end := spaceSpan(headPrefix, db, space)
+	if last != ^uint64(0) {
+		end = appendKey(nil, headPrefix, db, space, last+1, nil)
+	}
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendKey(nil, headPrefix, db, space, first, nil), UpperBound: end})
+	if err != nil {
+		return t.damaged(err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil {
+			err = t.damaged(e)
+		}
+	}()
+	n := int64(0)
+	for more := it.First(); more; more = it.Next() {
+		_, hash, key, head, err := headAt(it)
+		if err != nil {
+			return t.damaged(err)
+		}
+		n++
+		if !fn(hash, key, head) {
+			break
+		}
+	}
+	t.count.heads.Add(n)
+	return t.damaged(it.Error())
+}
