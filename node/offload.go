@@ -411,7 +411,7 @@ func (k *keeper) sink(p *placed, since uint64, looks int, small bool) (keys int,
 		}
 		part = max((stubs-stay)/stubs, part)
 	}
-	keys, freed = p.Engine.Sink(keyspace.Sinking{Looks: looks, Part: part, Since: since, Small: small}, p.Now())
+	keys, freed = p.Engine.Sink(keyspace.Sinking{Looks: looks, Part: part, Since: since, Small: small}, time.Now().UnixMilli())
 	k.sunk.Add(int64(keys))
 	return keys, freed
 }
