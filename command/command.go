@@ -123,17 +123,25 @@ func (k Keys) Of(dst, argv [][]byte) [][]byte {
 // Needs appends the keys of a command whose values it may look at. It gives
 // too many rather than too few.
 func (r *Row) Needs(dst, argv [][]byte) [][]byte {
-	if r.Has(KeyOnly) && (r.Arity > 0 || !hasGet(argv)) {
+	if r.Has(KeyOnly) && (r.Arity > 0 || !hasOption(argv, "GET")) {
 		return dst
 	}
 	return r.Keys.Of(dst, argv)
 }
 
-// hasGet reports whether one of the options behind key and value is GET.
-func hasGet(argv [][]byte) bool {
+// Blind reports whether a command writes all its keys without looking whether they are
+// there. It is rather not said than said too often.
+func (r *Row) Blind(argv [][]byte) bool {
+	return r.Has(Overwrites) && (r.Arity > 0 || !hasOption(argv, "GET", "NX", "XX", "EXAT", "PXAT"))
+}
+
+// hasOption reports whether there is one of some words behind key and value.
+func hasOption(argv [][]byte, words ...string) bool {
 	for _, word := range argv[min(3, len(argv)):] {
-		if equalFold(word, "GET") {
-			return true
+		for _, option := range words {
+			if equalFold(word, option) {
+				return true
+			}
 		}
 	}
 	return false
@@ -161,7 +169,8 @@ const (
 	Random        // the reply depends on chance
 	NoScript
 	Movable // keys can't be told from Keys alone
-	KeyOnly // needs no value of its keys, or only with the option GET: it works where they are on disk
+	KeyOnly    // needs no value of its keys, or only with the option GET: it works where they are on disk
+	Overwrites // puts strings at its keys whatever they hold, but for options that ask, or a deadline that may have passed: see Blind
 )
 
 // Has reports whether all of the given traits are there.

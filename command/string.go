@@ -18,7 +18,7 @@ var stringRows = []Row{
 		Name: "SET", Usage: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Since: "1.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string, whatever it held before.", Complexity: "O(1)",
-		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: set,
+		Arity: AtLeast(3), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly | Overwrites, Write: set,
 	},
 	{
 		Name: "SETNX", Usage: "key value", Since: "1.0.0", Group: StringGroup,
@@ -28,12 +28,12 @@ var stringRows = []Row{
 	{
 		Name: "SETEX", Usage: "key seconds value", Since: "2.0.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some seconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: setex(inSeconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly | Overwrites, Write: setex(inSeconds),
 	},
 	{
 		Name: "PSETEX", Usage: "key milliseconds value", Since: "2.6.0", Group: StringGroup,
 		Summary: "Sets a key to a string that expires after some milliseconds.", Complexity: "O(1)",
-		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly, Write: setex(inMilliseconds),
+		Arity: Exactly(4), Keys: FirstKey, Traits: GrowsMemory | Replaces | KeyOnly | Overwrites, Write: setex(inMilliseconds),
 	},
 	{
 		Name: "GETSET", Usage: "key value", Since: "1.0.0", Group: StringGroup,
@@ -59,7 +59,7 @@ var stringRows = []Row{
 	{
 		Name: "MSET", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
 		Summary: "Sets several keys to strings at once.", Complexity: "O(N), N keys",
-		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces | KeyOnly, Write: mset,
+		Arity: AtLeast(3), Keys: Keys{First: 1, Last: -1, Step: 2}, Traits: GrowsMemory | Replaces | KeyOnly | Overwrites, Write: mset,
 	},
 	{
 		Name: "MSETNX", Usage: "key value [key value ...]", Since: "1.0.1", Group: StringGroup,
@@ -256,7 +256,7 @@ func setWithOptions(db *keyspace.Tx, key, val []byte, args *Args, out *resp.Writ
 			return err
 		}
 	}
-	exists := db.Kind(key) != keyspace.None
+	exists := (nx || xx) && db.Kind(key) != keyspace.None
 	if get {
 		s, found, err := db.String(key)
 		if err != nil {

@@ -181,7 +181,7 @@ func (db *DB) want(logical int, row *command.Row, argv [][]byte) (any bool) {
 // wantSunk adds the keys that a command names to those wanted, if they are perhaps
 // sunk, and reports whether any is.
 func (db *DB) wantSunk(logical int, row *command.Row, argv [][]byte) (any bool) {
-	if db.ks.Sunk() == 0 {
+	if db.ks.Sunk() == 0 || row.Blind(argv) {
 		return false
 	}
 	db.keys = row.Keys.Of(db.keys[:0], argv)

@@ -75,6 +75,7 @@ type Stats struct {
 	Expired, Evicted    uint64 // keys
 	Offloaded, Restored uint64 // values let go, and values that came back
 	Sunk                uint64 // keys, of which the record was let go, too
+	Blind               uint64 // sunk keys that were written without a look at the tier
 }
 
 // Keyspace is the keys of one tenant.
@@ -140,7 +141,9 @@ type account struct {
 	away     int64 // of these, bytes that are only in the tier
 	pending  int64 // bytes of effects that wait for values
 	coldKeys int
-	sunk     int // keys without a record
+	sunk     int   // keys without a record
+	sunkUsed int64 // what these count for in used
+	blind    int   // of these, keys that have been written since: see blind.go
 }
 
 func (a *account) add(b account, sign int64) {
@@ -149,6 +152,8 @@ func (a *account) add(b account, sign int64) {
 	a.pending += sign * b.pending
 	a.coldKeys += int(sign) * b.coldKeys
 	a.sunk += int(sign) * b.sunk
+	a.sunkUsed += sign * b.sunkUsed
+	a.blind += int(sign) * b.blind
 }
 
 // resident is how many bytes are in memory.
@@ -168,7 +173,10 @@ func New(seed uint64) *Keyspace {
 
 // Used is how many bytes keys and values take, wherever they are. The plan's
 // limit is about this.
-func (ks *Keyspace) Used() int64 { return ks.account.used }
+func (ks *Keyspace) Used() int64 {
+	_, bytes := ks.account.twice()
+	return ks.account.used - bytes
+}
 
 // Resident is how many bytes are in memory.
 func (ks *Keyspace) Resident() int64 {
@@ -178,7 +186,8 @@ func (ks *Keyspace) Resident() int64 {
 // Cold is how many keys have their value only in the tier, sunk ones among them, and
 // how many bytes that saves.
 func (ks *Keyspace) Cold() (keys int, bytes int64) {
-	return ks.account.coldKeys + ks.account.sunk, ks.account.away
+	keys, bytes = ks.account.twice()
+	return ks.account.coldKeys + ks.account.sunk - keys, ks.account.away - bytes
 }
 
 // Stubs is how many keys have their record in memory and their value only in the
@@ -297,7 +306,8 @@ func (m *member) lookup(c *collection) value.Lookup {
 // has looked at yet included, as DBSIZE has it.
 func (ks *Keyspace) Len(db int) int {
 	if sp := ks.spaces[db]; sp != nil {
-		return sp.slab.Len() + sp.account.sunk
+		twice, _ := sp.account.twice()
+		return sp.slab.Len() + sp.account.sunk - twice
 	}
 	return 0
 }
@@ -358,6 +368,7 @@ func (ks *Keyspace) Clear() {
 		}
 	}
 	ks.account = account{}
+	ks.tier.blind = nil
 	ks.prepared = nil
 }
 
@@ -386,6 +397,7 @@ func (ks *Keyspace) drop(db int, e entry) {
 	if e.stored() != unstored {
 		ks.tier.graves.dig(db, e.hash, e.Key())
 	}
+	ks.owe(db, e)
 	ks.dropObject(e)
 	ks.charge(e.sp, account{used: -e.bare()})
 	e.sp.slab.Remove(e.hash, e.Rec)

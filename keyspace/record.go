@@ -144,7 +144,7 @@ func (e entry) fit() int64 {
 // is no longer true.
 func (e entry) moved(seq uint64) {
 	e.SetSeq(seq)
-	if e.stored() != unstored {
+	if s := e.stored(); s != unstored && s != blind {
 		e.store(behind)
 	}
 }

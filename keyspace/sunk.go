@@ -25,7 +25,8 @@ import (
 // is told that there is none, the key is noted in Wanted, and Unsure says that the
 // answer may be wrong. So a command that only reads is run, and if Unsure then, run
 // again when the tier has been asked. A command that changes something must not
-// find out in the middle: all keys that it names are asked for before (WantSunk).
+// find out in the middle: all keys that it names are asked for before (WantSunk), unless it
+// puts new strings there without looking (SetString): see blind.go.
 //
 // The tier is asked for the key by its name. If it has none of that name, another
 // key has the same fingerprint: the tier is asked for all that have, and they
@@ -74,7 +75,7 @@ func (h *head) sunk(key int) account {
 }
 
 func sunkAccount(size int64) account {
-	return account{used: size, away: size - printCost, sunk: 1}
+	return account{used: size, away: size - printCost, sunk: 1, sunkUsed: size}
 }
 
 // inlineSize is what a sunk key counts for whose value, of so many bytes, stands in
@@ -204,7 +205,13 @@ func (ks *Keyspace) surfaceAll(k ColdKey, w *Warm) error {
 // surface makes a sunk key from its record's head. If it is none it stays as it is.
 func (ks *Keyspace) surface(db int, hash uint64, key, b []byte) error {
 	sp := ks.spaces[db]
-	if sp == nil || sp.slab.Find(hash, key) != 0 || !ks.maybe(sp, db, hash, key) {
+	if sp == nil {
+		return nil
+	}
+	if ks.isBlind(sp, db, hash, key) {
+		return ks.Seen(ColdKey{DB: db, Hash: hash, Key: key}, b)
+	}
+	if sp.slab.Find(hash, key) != 0 || !ks.maybe(sp, db, hash, key) {
 		return nil
 	}
 	made := sp.made
@@ -216,11 +223,16 @@ func (ks *Keyspace) surface(db int, hash uint64, key, b []byte) error {
 		return fmt.Errorf("a key surfaces: %w", err)
 	}
 	sp.made = made // it is no new key
+	ks.leave(sp, hash, h.sunk(len(key)))
+	return nil
+}
+
+// leave ends that a key is sunk, which counted for so much.
+func (ks *Keyspace) leave(sp *space, hash uint64, counted account) {
 	sp.slab.Erase(printOf(hash))
 	by := account{}
-	by.add(h.sunk(len(key)), -1)
+	by.add(counted, -1)
 	ks.charge(sp, by)
-	return nil
 }
 
 // LoadSunk is LoadHead for a key that is not to have a record, and reports whether

@@ -70,6 +70,7 @@ const (
 	inlined                     // exactly this, value in the head
 	apart                       // this, but the value and effects apart, or only until the next session: it is to be swept again
 	joining                     // this, if the session that swept it succeeds: the present one, or the last
+	blind                       // another value, perhaps, of which nothing is known: see blind.go
 )
 
 // Record is a key for the tier.
@@ -100,7 +101,8 @@ type tierState struct {
 	// joined are keys that this session, or the last, has swept, and of which the
 	// tier holds something else, or soon nothing, if it fails.
 	joined []joined
-	hand   Cursor // of Sink
+	blind  map[blindKey]uint64 // to their hashes, of which the tier is to be asked
+	hand   Cursor              // of Sink
 	head   []byte
 	body   []byte
 	record Record
@@ -171,6 +173,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 		form: form(e.kind(), e.raw()), seq: seq, base: seq, access: e.access(), deadline: e.expire(), size: int(e.fit()),
 	}
 	state := held
+	ks.owe(db, e)
 	if e.cold() {
 		p := e.pending()
 		h.lenient, h.pending = p.lenient, p.ops

@@ -106,12 +106,19 @@ func (tx *Tx) find(key []byte) entry {
 	if sp == nil {
 		return entry{}
 	}
-	e := sp.find(tx.ks.Hash(key), key)
-	if !e.there() {
-		invariant.That(!tx.ks.maybe(sp, tx.db, e.hash, key), "a key that is perhaps sunk is changed")
+	hash := tx.ks.Hash(key)
+	e := tx.findWritten(sp, hash, key)
+	invariant.That(e.there() || !tx.ks.maybe(sp, tx.db, hash, key), "a key that is perhaps sunk is changed")
+	return e
+}
+
+// findWritten is find for what may be written blindly.
+func (tx *Tx) findWritten(sp *space, hash uint64, key []byte) entry {
+	e := sp.find(hash, key)
+	switch {
+	case !e.there():
 		return entry{}
-	}
-	if e.expired(tx.now) {
+	case e.expired(tx.now):
 		tx.ks.Stats.Expired++
 		tx.remove(e, byExpiry)
 		return entry{}
@@ -195,13 +202,18 @@ func (tx *Tx) Delete(key []byte) bool {
 const KeepDeadline = -1
 
 // SetString makes key a string with that value and deadline (0 for none),
-// whatever it was before. The value is copied.
+// whatever it was before, even if it is sunk. The value is copied.
 func (tx *Tx) SetString(key, val []byte, deadline int64) {
-	ks, e := tx.ks, tx.find(key)
+	ks := tx.ks
+	sp, hash := ks.space(tx.db), ks.Hash(key)
+	e := tx.findWritten(sp, hash, key)
 	if !e.there() {
-		deadline = max(deadline, 0)
-		sp := ks.space(tx.db)
-		e = ks.add(sp, ks.Hash(key), key, val, String, tx.seq, deadline)
+		deadline = max(deadline, 0) // a sunk key has none
+		sunk := ks.maybe(sp, tx.db, hash, key)
+		e = ks.add(sp, hash, key, val, String, tx.seq, deadline)
+		if sunk {
+			ks.writeBlindly(e)
+		}
 		tx.ks.inTx = true
 		if len(val) > ks.large.from-len(key) {
 			ks.noteLarge(e)
@@ -423,6 +435,7 @@ func (ks *Keyspace) flush(db int, seq uint64) {
 	ks.account.add(sp.account, -1)
 	ks.flushed[db] = flushed{seq: seq, made: max(sp.made, ks.flushed[db].made)}
 	ks.tier.graves.flush(db)
+	ks.dropBlind(db)
 	sp.slab.Close()
 	ks.spaces[db] = nil
 }
