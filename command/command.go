@@ -168,7 +168,7 @@ const (
 	WholeKeyspace // looks at all keys: may take long
 	Random        // the reply depends on chance
 	NoScript
-	Movable // keys can't be told from Keys alone
+	Movable    // keys can't be told from Keys alone
 	KeyOnly    // needs no value of its keys, or only with the option GET: it works where they are on disk
 	Overwrites // puts strings at its keys whatever they hold, but for options that ask, or a deadline that may have passed: see Blind
 )

@@ -313,6 +313,9 @@ func (c *copyOnDisk) sweep() {
 		c.tier.put(r)
 		s.swept = append(s.swept, ColdKey{DB: r.DB, Hash: r.Hash, Key: bytes.Clone(r.Key), Seq: r.Seq})
 	})
+	if c.rng.IntN(3) == 0 {
+		c.seeBlind()
+	}
 	if s.cursor.Done() {
 		if c.end(s) {
 			c.since = s.start
@@ -328,6 +331,7 @@ func (c *copyOnDisk) end(s *sweepSession) bool {
 		c.ks.Rebury(s.graves)
 		return false
 	}
+	c.seeBlind()
 	c.tier.commit()
 	for _, k := range s.swept {
 		switch c.rng.IntN(3) {
@@ -338,6 +342,15 @@ func (c *copyOnDisk) end(s *sweepSession) bool {
 		}
 	}
 	return true
+}
+
+// seeBlind tells of the keys that were written blindly what the tier has.
+func (c *copyOnDisk) seeBlind() {
+	for _, k := range c.ks.Blind() {
+		if err := c.ks.Seen(k, c.tier.get(k).Head); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // sweepSome writes some keys only.
@@ -399,6 +412,7 @@ func (c *copyOnDisk) hibernate() {
 	for at := (Cursor{}); !at.Done(); {
 		c.ks.Sweep(&at, c.since, 100, c.tier.put)
 	}
+	c.seeBlind()
 	c.tier.commit()
 	c.since = uint64(len(*c.log))
 	c.loads, c.later = nil, nil
@@ -485,7 +499,7 @@ func (c *copyOnDisk) check(hot *Keyspace, want map[tierKey]string, now int64) {
 	}
 	for db := range Databases {
 		view, other := c.ks.View(db, now, c.rng), hot.View(db, now, c.rng)
-		if view.Len() != other.Len() {
+		if view.Len() != other.Len() && (blur < manyAlike || c.ks.account.blind == 0) {
 			c.t.Fatalf("%d keys, hot %d", view.Len(), other.Len())
 		}
 		var scanned, want []string
@@ -527,7 +541,7 @@ func (c *copyOnDisk) check(hot *Keyspace, want map[tierKey]string, now int64) {
 		if got, want := c.ks.ChangedSince(db, key, seq), hot.ChangedSince(db, key, seq); got != want {
 			c.t.Fatalf("%q of %d changed since %d: %v, hot %v", key, db, seq, got, want)
 		}
-		if got, want := c.ks.AppearedSince(db, key, seq), hot.AppearedSince(db, key, seq); got != want {
+		if got, want := c.ks.AppearedSince(db, key, seq), hot.AppearedSince(db, key, seq); got != want && !(got && c.ks.Stats.Blind > 0) {
 			c.t.Fatalf("%q of %d appeared since %d: %v, hot %v", key, db, seq, got, want)
 		}
 		view, other := c.ks.View(db, now, c.rng), hot.View(db, now, c.rng)
@@ -548,7 +562,7 @@ func TestColdEqualsHot(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("VECINO_SEEDS"), 10, 32); err == nil {
 		seeds = n
 	}
-	var runs, colds, partly, pendings, restores, sinks int
+	var runs, colds, partly, pendings, restores, sinks, blinds int
 	defer func(was uint64) { blur = was }(blur)
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -565,7 +579,7 @@ func TestColdEqualsHot(t *testing.T) {
 			primary.sinks = seed%3 > 0
 			blur = 1<<16 - 1
 			if seed%5 == 0 { // keys are taken for each other
-				blur = 1<<60 - 1
+				blur = manyAlike
 			}
 			if seed%2 == 0 {
 				primary.ks.KeepApart()
@@ -598,6 +612,7 @@ func TestColdEqualsHot(t *testing.T) {
 				restores += int(primary.ks.Stats.Restored)
 				colds += primary.ks.account.coldKeys
 				sinks += primary.ks.account.sunk
+				blinds += primary.ks.account.blind
 				pendings += int(replica.ks.account.pending)
 				if i%20 == 0 {
 					for _, c := range []*copyOnDisk{primary, replica} {
@@ -612,11 +627,14 @@ func TestColdEqualsHot(t *testing.T) {
 	if runs < 20 {
 		return // so few may not come to everything
 	}
-	if colds == 0 || partly == 0 || pendings == 0 || restores == 0 || sinks == 0 {
-		t.Errorf("in all runs together: %d cold keys, %d partly, %d sunk, %d bytes pending, %d restored", colds, partly, sinks, pendings, restores)
+	if colds == 0 || partly == 0 || pendings == 0 || restores == 0 || sinks == 0 || blinds == 0 {
+		t.Errorf("in all runs together: %d cold keys, %d partly, %d sunk, %d written blindly, %d bytes pending, %d restored", colds, partly, sinks, blinds, pendings, restores)
 	}
-	t.Logf("%d cold keys, %d partly, %d sunk, %d bytes pending", colds, partly, sinks, pendings)
+	t.Logf("%d cold keys, %d partly, %d sunk, %d written blindly, %d bytes pending", colds, partly, sinks, blinds, pendings)
 }
+
+// manyAlike is the blur with which fingerprints have four bits.
+const manyAlike = 1<<60 - 1
 
 // coldKeys makes a keyspace with one cold key of each kind, and its tier.
 func coldKeys(t *testing.T) (*Keyspace, *fakeTier) {

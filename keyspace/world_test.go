@@ -294,7 +294,13 @@ func (w *world) same(err error, wrong bool) {
 
 func (w *world) setString(key string) {
 	val, deadline := w.word(), w.deadline()
-	p := w.find(key)
+	p := w.model[w.db][key]
+	if p != nil && p.deadline != 0 && p.deadline < w.now {
+		p = nil
+	}
+	if w.rng.IntN(3) == 0 { // else a sunk key is written blindly
+		p = w.find(key)
+	}
 	now := &plain{kind: String, str: val, deadline: deadline}
 	if w.rng.IntN(4) == 0 {
 		deadline, now.deadline = KeepDeadline, 0
@@ -705,7 +711,7 @@ func checkAll(t *testing.T, ks *Keyspace, tier *fakeTier, empty bool) {
 		if waiting != len(sp.pending) {
 			t.Fatalf("database %d has %d keys that wait for their values, and says %d", db, waiting, len(sp.pending))
 		}
-		eachSunk(ks, tier, func(k tierKey, s Stored) {
+		count := func(k tierKey, s Stored) {
 			if k.db != db {
 				return
 			}
@@ -714,6 +720,13 @@ func checkAll(t *testing.T, ks *Keyspace, tier *fakeTier, empty bool) {
 				t.Fatal(err)
 			}
 			sum.add(h.sunk(len(k.key)), 1)
+		}
+		eachSunk(ks, tier, count)
+		eachBlind(ks, db, func(k tierKey) {
+			sum.blind++
+			if s, there := tier.records[k]; there {
+				count(k, s)
+			}
 		})
 		if sum != sp.account || sum.sunk != sp.slab.Prints() {
 			t.Fatalf("database %d has %+v and says %+v", db, sum, sp.account)
@@ -726,6 +739,21 @@ func checkAll(t *testing.T, ks *Keyspace, tier *fakeTier, empty bool) {
 	if all != ks.account || next != ks.NextExpiry() {
 		t.Fatalf("account %+v, next expiry %d; it says %+v and %d", all, next, ks.account, ks.NextExpiry())
 	}
+}
+
+// eachBlind calls fn for the keys of a logical database that were written blindly.
+func eachBlind(ks *Keyspace, db int, fn func(k tierKey)) {
+	for k, hash := range ks.tier.blind {
+		if k.db == db {
+			fn(tierKey{db, hash, k.key})
+		}
+	}
+	ks.spaces[db].slab.Range(func(r slab.Rec) bool {
+		if e := ks.spaces[db].at(r); e.stored() == blind {
+			fn(tierKey{db, e.hash, string(e.Key())})
+		}
+		return true
+	})
 }
 
 // dump is the whole content, with sequence numbers.

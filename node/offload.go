@@ -485,6 +485,9 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 				}
 			}
 			db.Unlock()
+			if err := s.seeAll(); err != nil {
+				return err
+			}
 			for i := range some.list {
 				if err := s.put(ctx, &some.list[i]); err != nil {
 					return err

@@ -304,8 +304,46 @@ func (s *writing) bury() error {
 	return nil
 }
 
+// seeAll asks the tier for the keys that were written blindly, of those that the session
+// puts or that were deleted.
+func (s *writing) seeAll() error {
+	db := s.p.Engine
+	db.Lock()
+	blind := s.ks.Blind()
+	db.Unlock()
+	keys := make([]tier.Key, len(blind))
+	for i, k := range blind {
+		keys[i] = tier.Key{Space: uint8(k.DB), Hash: k.Hash, Key: k.Key}
+	}
+	const atOnce = 128
+	heads := make([][]byte, 0, atOnce)
+	for len(blind) > 0 {
+		n := min(atOnce, len(blind))
+		heads = heads[:0]
+		if err := s.st.tier.HeadsOf(uint64(db.ID()), keys[:n], func(_ int, head []byte) error {
+			heads = append(heads, bytes.Clone(head))
+			return nil
+		}); err != nil {
+			return err
+		}
+		db.Lock()
+		for i, head := range heads {
+			if err := s.ks.Seen(blind[i], head); err != nil {
+				db.Unlock()
+				return err
+			}
+		}
+		db.Unlock()
+		keys, blind = keys[n:], blind[n:]
+	}
+	return nil
+}
+
 // end commits a session, unless err says that it failed.
 func (s *writing) end(err error, sync bool) error {
+	if err == nil {
+		err = s.seeAll()
+	}
 	if err == nil {
 		err = s.p.shard.journal.Sync()
 	}
@@ -484,6 +522,9 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		}
 		db.Unlock()
 		// Without the lock: this may wait for the disk.
+		if err := s.seeAll(); err != nil {
+			return err
+		}
 		for i := range some.list {
 			if err := s.put(ctx, &some.list[i]); err != nil {
 				return err

@@ -66,6 +66,9 @@ func TestMoreKeysThanFitInMemory(t *testing.T) {
 					case 2:
 						cl.want(want, "SET", key, fmt.Sprint(i, value), "GET")
 						left[i] = true
+					case 4:
+						cl.want("OK", "SET", key, fmt.Sprint(i, value))
+						left[i] = true
 					case 3:
 						cl.want("OK", "WATCH", key)
 						cl.want("OK", "MULTI")

@@ -127,6 +127,11 @@ func (wr *writing) commit(meta *tierMeta) bool {
 	if p.wipe || disk.records == nil {
 		disk.records = map[tierKey]keyspace.Stored{}
 	}
+	for _, k := range wr.ks.Blind() {
+		if err := wr.ks.Seen(k, disk.get(k).Head); err != nil {
+			p.w.fail("%s: the record of %q: %v", p.machine.id, k.Key, err)
+		}
+	}
 	for _, do := range wr.staged {
 		do(disk.records)
 	}

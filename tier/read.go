@@ -374,6 +374,43 @@ func (t *Tier) Head(k Key) (head []byte, found bool, err error) {
 	return bytes.Clone(h), true, nil
 }
 
+// HeadsOf calls fn for each of some keys of a database, which are in the order (space,
+// hash, key), with the head of its record; nil if it has none. head is valid until fn
+// returns.
+func (t *Tier) HeadsOf(db uint64, keys []Key, fn func(i int, head []byte) error) (err error) {
+	if err := t.enter(); err != nil {
+		return err
+	}
+	defer t.leave()
+	t.count.reads.Add(int64(len(keys)))
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, headPrefix, db), UpperBound: dbEnd(headPrefix, db)})
+	if err != nil {
+		return t.damaged(err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil {
+			err = t.damaged(e)
+		}
+	}()
+	var at []byte
+	for i, k := range keys {
+		at = appendKey(at[:0], headPrefix, db, k.Space, k.Hash, k.Key)
+		var head []byte
+		if it.SeekGE(at) && bytes.Equal(it.Key(), at) {
+			if _, _, _, head, err = headAt(it); err != nil {
+				return t.damaged(err)
+			}
+			t.count.found.Add(1)
+		} else if err := it.Error(); err != nil {
+			return t.damaged(err)
+		}
+		if err := fn(i, head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // HeadsBetween calls fn for the records of a space with hashes from first to last, in
 // their order, until it returns false. key and head are valid until fn returns.
 func (t *Tier) HeadsBetween(db uint64, space uint8, first, last uint64, fn func(hash uint64, key, head []byte) bool) (err error) {
