@@ -158,7 +158,10 @@ func (k *keeper) look() (total int64, databases int) {
 	}
 	for _, p := range k.node.all() {
 		r := rooms[p] // of those that fell asleep meanwhile: Roomy
-		if p.Room() != r {
+		p.Engine.Lock()
+		changes := p.Room() != r
+		p.Engine.Unlock()
+		if changes {
 			p.Owner.Post(func() {
 				p.Engine.Lock()
 				defer p.Engine.Unlock()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"vecino/api"
 	"vecino/catalog"
@@ -376,7 +377,7 @@ func offload(t *testing.T, n *Node, p *placed) bool {
 		}
 	}
 	if p.IsPrimary() {
-		p.Engine.Sink(keyspace.Sinking{Looks: 1000, Part: 0.5, Small: true}, p.Now())
+		p.Engine.Sink(keyspace.Sinking{Looks: 1000, Part: 0.5, Small: true}, time.Now().UnixMilli())
 	}
 	cold, _ := p.Engine.Keyspace().Cold()
 	return cold > 0
