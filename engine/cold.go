@@ -455,10 +455,42 @@ func (db *DB) Sink(s keyspace.Sinking, now int64) (keys int, freed int64) {
 	if db.state != Awake || db.failed != nil || !db.MaySink() {
 		return 0, 0
 	}
-	f := &db.fetches
-	f.ranges = slices.DeleteFunc(f.ranges, func(r *sinkless) bool { return !r.asked && r.until <= now })
+	db.mayResume(now)
 	s.May = db.maySink
 	return db.ks.Sink(s)
+}
+
+// Leave has guests leave memory, some of the first that came, and returns how many it looked
+// at, how many values and how many keys left, and how many bytes that frees. Those that
+// were sunk before sink again, at a primary, where keys may sink. See Keyspace.Leave, and Sink.
+func (db *DB) Leave(n int, s keyspace.Sinking, primary bool, now int64) (looked, values, keys int, freed int64) {
+	if db.state != Awake || db.failed != nil {
+		return 0, 0, 0, 0
+	}
+	db.mayResume(now)
+	s.May = db.maySink
+	sinks := primary && db.MaySink()
+	looked = db.ks.Leave(n, s.Since, func(c *keyspace.Candidate, sunk bool) {
+		if c.Clean {
+			if bytes := db.Offload(c.DB, c.Hash, c.Key, c.Seq); bytes > 0 {
+				freed += bytes
+				values++
+			}
+		}
+		if sunk && sinks {
+			if bytes := db.ks.SinkKey(s, c.DB, c.Hash, c.Key); bytes > 0 {
+				freed += bytes
+				keys++
+			}
+		}
+	})
+	return looked, values, keys, freed
+}
+
+// mayResume lets keys sink again that were in a range which nobody asks for any more.
+func (db *DB) mayResume(now int64) {
+	f := &db.fetches
+	f.ranges = slices.DeleteFunc(f.ranges, func(r *sinkless) bool { return !r.asked && r.until <= now })
 }
 
 func (db *DB) maySink(logical int, hash uint64, key []byte) bool {

@@ -246,14 +246,23 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 	if k.Seq == 0 {
 		return ks.surfaceAll(k, w)
 	}
+	back, err := ks.restore(k, w)
+	if back {
+		ks.welcome(k.DB, k.Hash, k.Key, false)
+	}
+	return err
+}
+
+// restore is Restore for a cold key, and reports whether its value is back.
+func (ks *Keyspace) restore(k ColdKey, w *Warm) (back bool, err error) {
 	e := ks.findCold(k.DB, k.Hash, k.Key)
 	if !e.there() || e.stub().base != k.Seq {
-		return nil
+		return false, nil
 	}
 	fits, rest, err := ks.thaw(e, w)
 	if fits {
 		if err := ks.mayTake(e.sp, len(k.Key)+len(w.loaded.str)); err != nil {
-			return err
+			return false, err
 		}
 		defer ks.settle()
 	}
@@ -268,14 +277,15 @@ func (ks *Keyspace) Restore(k ColdKey, w *Warm) error {
 		ks.forget(e)
 		ks.install(&e, w.loaded)
 		e.back(w)
+		back = true
 	}
 	if err != nil {
-		return fmt.Errorf("restore a key of database %d: %w", k.DB, err)
+		return false, fmt.Errorf("restore a key of database %d: %w", k.DB, err)
 	}
 	if fits {
 		ks.Stats.Restored++
 	}
-	return nil
+	return back, nil
 }
 
 // back says that w is in memory again, or parts of it. If that counts for another size

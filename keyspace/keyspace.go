@@ -368,7 +368,7 @@ func (ks *Keyspace) Clear() {
 		}
 	}
 	ks.account = account{}
-	ks.tier.blind = nil
+	ks.tier.blind, ks.tier.guests, ks.tier.ghosts = nil, guests{}, ghosts{}
 	ks.prepared = nil
 }
 

@@ -190,29 +190,38 @@ func (ks *Keyspace) surfaceAll(k ColdKey, w *Warm) error {
 	if w.loaded == nil {
 		for i := range w.heads {
 			h := &w.heads[i]
-			if err := ks.surface(k.DB, h.Hash, h.Key, h.Head); err != nil {
+			new, err := ks.surface(k.DB, h.Hash, h.Key, h.Head)
+			if err != nil {
 				return err
+			}
+			if new {
+				ks.welcome(k.DB, h.Hash, h.Key, true)
 			}
 		}
 		return nil
 	}
-	if err := ks.surface(k.DB, k.Hash, k.Key, w.head); err != nil {
-		return err
+	new, err := ks.surface(k.DB, k.Hash, k.Key, w.head)
+	if err == nil {
+		_, err = ks.restore(ColdKey{DB: k.DB, Hash: k.Hash, Key: k.Key, Seq: w.base}, w)
 	}
-	return ks.Restore(ColdKey{DB: k.DB, Hash: k.Hash, Key: k.Key, Seq: w.base}, w)
+	if new {
+		ks.welcome(k.DB, k.Hash, k.Key, true)
+	}
+	return err
 }
 
-// surface makes a sunk key from its record's head. If it is none it stays as it is.
-func (ks *Keyspace) surface(db int, hash uint64, key, b []byte) error {
+// surface makes a sunk key from its record's head, and reports whether it did. If it is
+// none it stays as it is.
+func (ks *Keyspace) surface(db int, hash uint64, key, b []byte) (new bool, err error) {
 	sp := ks.spaces[db]
 	if sp == nil {
-		return nil
+		return false, nil
 	}
 	if ks.isBlind(sp, db, hash, key) {
-		return ks.Seen(ColdKey{DB: db, Hash: hash, Key: key}, b)
+		return false, ks.Seen(ColdKey{DB: db, Hash: hash, Key: key}, b)
 	}
 	if sp.slab.Find(hash, key) != 0 || !ks.maybe(sp, db, hash, key) {
-		return nil
+		return false, nil
 	}
 	made := sp.made
 	h, err := readHead(b)
@@ -220,11 +229,11 @@ func (ks *Keyspace) surface(db int, hash uint64, key, b []byte) error {
 		err = ks.LoadHead(db, key, b)
 	}
 	if err != nil {
-		return fmt.Errorf("a key surfaces: %w", err)
+		return false, fmt.Errorf("a key surfaces: %w", err)
 	}
 	sp.made = made // it is no new key
 	ks.leave(sp, hash, h.sunk(len(key)))
-	return nil
+	return true, nil
 }
 
 // leave ends that a key is sunk, which counted for so much.
@@ -295,7 +304,7 @@ func (ks *Keyspace) Sink(s Sinking) (keys int, freed int64) {
 		if keys >= most {
 			break
 		}
-		if _, dug := t.taken.keys[c.db][string(c.e.Key())]; dug || s.May != nil && !s.May(c.db, c.e.hash, c.e.Key()) {
+		if !ks.maySink(s, c.db, c.e) {
 			continue
 		}
 		if bytes := ks.sink(c.e); bytes > 0 {
@@ -304,6 +313,12 @@ func (ks *Keyspace) Sink(s Sinking) (keys int, freed int64) {
 		}
 	}
 	return keys, freed
+}
+
+// maySink reports whether a key that could sink may.
+func (ks *Keyspace) maySink(s Sinking, db int, e entry) bool {
+	_, dug := ks.tier.taken.keys[db][string(e.Key())]
+	return !dug && (s.May == nil || s.May(db, e.hash, e.Key()))
 }
 
 // sinkable reports whether the tier holds, for certain, what a key is, and that

@@ -103,6 +103,8 @@ type tierState struct {
 	joined []joined
 	blind  map[blindKey]uint64 // to their hashes, of which the tier is to be asked
 	hand   Cursor              // of Sink
+	guests guests
+	ghosts ghosts
 	head   []byte
 	body   []byte
 	record Record

@@ -27,7 +27,7 @@ import (
 //	bytes in memory
 //	  total      crowded from here on: connections that add something wait
 //	  data       above it values leave ...
-//	  data - 5%  ... down to here
+//	  data - 2%  ... down to here
 //
 // It takes a database's lock for slices that are shorter than what a loop
 // notices.
@@ -263,7 +263,7 @@ func (k *keeper) relieve(ctx context.Context) {
 				break
 			}
 			k.relieves.Add(1)
-			give := shares(demands, target-target/20)
+			give := shares(demands, target-target/64)
 			freed, order := int64(0), make([]int, len(list))
 			for i := range order {
 				order[i] = i
@@ -318,6 +318,15 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 			break
 		}
 		ks := db.Keyspace()
+		if float64(ks.Guests()) > float64(ks.Resident())*guestShare {
+			_, gone := k.leave(p, since, looks)
+			took := time.Since(began)
+			db.Unlock()
+			freed += gone
+			looks = paced(looks, took, 32, 2048)
+			runtime.Gosched()
+			continue
+		}
 		sunk, gone := k.sink(p, since, looks, false)
 		if sunk > 0 {
 			took := time.Since(began)
@@ -395,7 +404,11 @@ const stubBytes = 64
 
 // stubShare is which part of what a database holds in memory may be records whose
 // values are on disk. Beyond, those sink that weren't used for longest.
-const stubShare = 1.0 / 8
+const stubShare = 1.0 / 32
+
+// guestShare is which part may be values that came back from the tier and weren't used
+// again. Beyond, those leave first that came first.
+const guestShare = 1.0 / 32
 
 // sink has keys of a primary sink, and returns how many bytes that frees: of records
 // whose values are on disk, if there are more than may stay; or with small, of
@@ -417,6 +430,15 @@ func (k *keeper) sink(p *placed, since uint64, looks int, small bool) (keys int,
 	keys, freed = p.Engine.Sink(keyspace.Sinking{Looks: looks, Part: part, Since: since, Small: small}, time.Now().UnixMilli())
 	k.sunk.Add(int64(keys))
 	return keys, freed
+}
+
+// leave has guests leave that came first, and returns how many it looked at, and how many
+// bytes that frees. The lock of the database is held.
+func (k *keeper) leave(p *placed, since uint64, n int) (looked int, freed int64) {
+	looked, values, keys, freed := p.Engine.Leave(n, keyspace.Sinking{Since: since, Small: true}, p.IsPrimary(), time.Now().UnixMilli())
+	k.offloads.Add(int64(values))
+	k.sunk.Add(int64(keys))
+	return looked, freed
 }
 
 // paced is how much to do the next time with a lock held, when n took so long.
