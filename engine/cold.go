@@ -469,8 +469,9 @@ func (db *DB) Leave(n int, s keyspace.Sinking, primary bool, now int64) (looked,
 	}
 	db.mayResume(now)
 	s.May = db.maySink
-	sinks := primary && db.MaySink()
-	looked = db.ks.Leave(n, s.Since, func(c *keyspace.Candidate, sunk bool) {
+	sinks, since := primary && db.MaySink(), s.Since
+	s.Since = ^uint64(0) // a guest has come from the tier as it is
+	looked = db.ks.Leave(n, since, func(c *keyspace.Candidate, sunk bool) {
 		if c.Clean {
 			if bytes := db.Offload(c.DB, c.Hash, c.Key, c.Seq); bytes > 0 {
 				freed += bytes

@@ -164,7 +164,7 @@ func (ks *Keyspace) Offload(db int, hash uint64, key []byte, seq uint64) (freed 
 		return 0
 	}
 	e := sp.find(hash, key)
-	if !e.there() || e.Seq() != seq || e.stored() != held || e.cold() && !e.Has(objectFlag) || e.Has(openFlag) {
+	if !e.there() || e.Seq() != seq || !e.stored().holds() || e.cold() && !e.Has(objectFlag) || e.Has(openFlag) {
 		return 0
 	}
 	if len(e.Value()) < stubSize && !HasRoom() { // else the stub fits where the value is
@@ -295,7 +295,7 @@ func (e entry) back(w *Warm) {
 	switch {
 	case e.stored() == unstored:
 	case w.base == e.Seq() && w.size == e.fit():
-		e.store(held)
+		e.store(sure)
 	default:
 		e.store(apart)
 	}

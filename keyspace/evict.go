@@ -247,7 +247,7 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 		key = append(key[:0], e.Key()...)
 		fn(&Candidate{
 			DB: s.db, Hash: ks.Hash(key), Key: key, Seq: e.Seq(), Bytes: e.bytes(), Idle: idle,
-			Clean: e.stored() == held && e.Seq() <= since,
+			Clean: e.clean(since),
 		})
 	}
 }

@@ -130,7 +130,7 @@ func (ks *Keyspace) Leave(n int, since uint64, fn func(c *Candidate, sunk bool))
 		ks.tier.ghosts.add(g.hash, sp.slab.Len())
 		fn(&Candidate{
 			DB: g.db, Hash: g.hash, Key: g.key, Seq: g.seq, Bytes: e.bytes(), Idle: e.access().Idle(ks.clock),
-			Clean: e.stored() == held && g.seq <= since,
+			Clean: e.clean(since),
 		}, g.sunk)
 	}
 	return looked

@@ -93,7 +93,7 @@ func (ks *Keyspace) lacks(e entry) (need *value.Need, lacks bool) {
 // is all at once, to be put in the place of what is there, unless something has changed in
 // that: then it is so much that nobody waits long while it is put in.
 func (ks *Keyspace) rest(e entry) *value.Need {
-	if !e.Has(objectFlag) || e.stored() == held {
+	if !e.Has(objectFlag) || e.stored().holds() {
 		return nil
 	}
 	need := new(value.Need)
@@ -233,7 +233,7 @@ func (ks *Keyspace) settleParts(e entry) {
 // resized says that a key counts for so much more than before, though no write has changed
 // it: what the tier says of its size is to be written again.
 func (e entry) resized(by int64) {
-	if by != 0 && e.stored() == held {
+	if by != 0 && e.stored().holds() {
 		e.store(apart)
 	}
 }

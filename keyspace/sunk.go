@@ -328,7 +328,7 @@ func (e entry) sinkable(s Sinking) bool {
 		return false
 	}
 	switch e.stored() {
-	case held:
+	case held, sure:
 		return e.cold() && !e.Has(objectFlag) && e.Seq() == e.stub().base
 	case inlined:
 		return s.Small && e.Seq() <= s.Since

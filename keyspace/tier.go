@@ -71,7 +71,18 @@ const (
 	apart                       // this, but the value and effects apart, or only until the next session: it is to be swept again
 	joining                     // this, if the session that swept it succeeds: the present one, or the last
 	blind                       // another value, perhaps, of which nothing is known: see blind.go
+	sure                        // as held, and committed: it came from there
 )
+
+// holds reports whether the tier holds exactly this, value in the body, if the session that
+// swept it was committed.
+func (s storedState) holds() bool { return s == held || s == sure }
+
+// clean reports whether it was, for certain. since is the write from which the next complete
+// sweep goes on.
+func (e entry) clean(since uint64) bool {
+	return e.stored() == sure || e.stored() == held && e.Seq() <= since
+}
 
 // Record is a key for the tier.
 type Record struct {
