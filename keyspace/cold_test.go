@@ -3,6 +3,7 @@ package keyspace
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"maps"
@@ -786,7 +787,7 @@ func TestADamagedValueLeavesTheKeyAsItWas(t *testing.T) {
 	r := tier.get(k)
 	for name, bad := range map[string]Stored{
 		"no body":      {Head: r.Head},
-		"no head":      {Head: []byte{}, Body: r.Body},
+		"its head cut": {Head: r.Head, Body: r.Body[:4]},
 		"nothing":      {},
 		"cut":          {Head: r.Head, Body: r.Body[:len(r.Body)-1]},
 		"a newer form": {Head: r.Head, Body: append([]byte{0x20}, r.Body[1:]...)},
@@ -802,6 +803,38 @@ func TestADamagedValueLeavesTheKeyAsItWas(t *testing.T) {
 	checkAccounts(t, ks)
 	if err := ks.Restore(k, thawed(t, r)); err != nil || ks.IsCold(0, []byte("hash")) {
 		t.Error(err)
+	}
+}
+
+// A body alone is enough to have a value, but for one of the kind that was written before
+// bodies had what the head has: to that the head is needed.
+func TestABodyIsAllThatAValueNeeds(t *testing.T) {
+	ks, tier := coldKeys(t)
+	ks.WantCold(0, []byte("hash"))
+	k := ks.Wanted()[0]
+	r := tier.get(k)
+	whole, ok, err := ThawBody(testSeed, r.Body)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	withHead, err := Thaw(testSeed, r.Head, r.Body, nil, nil)
+	if err != nil || !bytes.Equal(whole.head, withHead.head) || whole.base != withHead.base || whole.size != withHead.size {
+		t.Errorf("a body gives %x, %d, %d; with its head %x, %d, %d; %v", whole.head, whole.base, whole.size, withHead.head, withHead.base, withHead.size, err)
+	}
+	_, dump, err := readBody(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := append(binary.AppendUvarint([]byte{tierVersion}, whole.base), dump...)
+	if _, ok, err := ThawBody(testSeed, old); ok || err != nil {
+		t.Errorf("an old body needs no head: %v, %v", ok, err)
+	}
+	w, err := Stored{Head: r.Head, Body: old}.Thaw(testSeed, nil)
+	if err == nil {
+		err = ks.Restore(k, w)
+	}
+	if err != nil || ks.IsCold(0, []byte("hash")) {
+		t.Errorf("an old body with its head is not restored: %v", err)
 	}
 }
 

@@ -25,7 +25,12 @@ import (
 // is at most 256 bytes stands in the head (headInline). Otherwise it is in the
 // body:
 //
-//	version and flag (1) | seq (varint) | dump
+//	version and flag (1)
+//	  | kind and raw flag (1) | access (4) | deadline | size     with bodyWhole
+//	  | seq | dump
+//
+// with varints as above. With bodyWhole it has also what the head has, so that who looks for
+// a value needn't read the head; a deadline of 0 is none.
 //
 // A big collection that is large, or was until now, has parts beside the body, and as
 // its body, with bodyParts, what package value calls their head. Of these only what
@@ -50,6 +55,7 @@ const (
 	headDeadline = 2
 	headApart    = 4
 	bodyParts    = 1
+	bodyWhole    = 2
 
 	// MaxInline is how long a dump may be that stands in the head.
 	MaxInline = 256
@@ -212,8 +218,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 			t.body = binary.AppendUvarint(t.body, seq)
 			r.Body = t.body
 		} else {
-			t.body = append(t.body[:0], tierVersion)
-			t.body = binary.AppendUvarint(t.body, seq)
+			t.body = h.appendToBody(t.body[:0])
 			from := len(t.body)
 			t.body = ks.appendDump(t.body, e)
 			if dump := t.body[from:]; len(dump) <= MaxInline && !t.apart {
@@ -308,6 +313,15 @@ func (h *head) append(dst []byte) []byte {
 		dst = append(append(dst, lenient), h.pending...)
 	}
 	return dst
+}
+
+// appendToBody begins a body with what the head has.
+func (h *head) appendToBody(dst []byte) []byte {
+	dst = append(dst, tierVersion|bodyWhole, h.form)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.access))
+	dst = binary.AppendUvarint(dst, uint64(h.deadline))
+	dst = binary.AppendUvarint(dst, uint64(h.size))
+	return binary.AppendUvarint(dst, h.base)
 }
 
 var errHead = errors.New("damaged record of the tier")

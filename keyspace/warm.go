@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"vecino/eviction"
 	"vecino/value"
 )
 
@@ -67,27 +68,54 @@ func Thaw(seed uint64, head, body []byte, src value.Source, need *value.Need) (*
 	if h.inline {
 		return w, w.loaded.load(seed, h.form, h.value)
 	}
-	seq, dump, err := readBody(body)
+	b, dump, err := readBody(body)
 	if err != nil {
 		return nil, err
 	}
-	w.base = seq
+	w.base = b.base
 	if InParts(body) {
 		return w, w.loaded.loadParts(seed, h.form, dump, src, need)
 	}
 	return w, w.loaded.load(seed, h.form, dump)
 }
 
-// readBody takes a body apart: its write, and a dump or the head of parts.
-func readBody(b []byte) (seq uint64, dump []byte, err error) {
-	if len(b) == 0 || b[0]&^bodyParts != tierVersion {
-		return 0, nil, versionError("body", b)
+// ThawBody is Thaw of a body alone. ok is false if it is one to which the head, or parts,
+// are needed.
+func ThawBody(seed uint64, body []byte) (w *Warm, ok bool, err error) {
+	h, dump, err := readBody(body)
+	if err != nil || body[0]&bodyWhole == 0 {
+		return nil, false, err
 	}
-	seq, n := binary.Uvarint(b[1:])
-	if n <= 0 {
-		return 0, nil, fmt.Errorf("%w: body cut short", errHead)
+	w = &Warm{base: h.base, size: int64(h.size), head: h.append(nil), loaded: new(loaded)}
+	return w, true, w.loaded.load(seed, h.form, dump)
+}
+
+// readBody takes a body apart: what it has of the head, at least the write, and a dump or
+// the head of parts.
+func readBody(b []byte) (h head, dump []byte, err error) {
+	if len(b) == 0 || b[0]&0xf0 != tierVersion || b[0]&^0xf0 > bodyWhole {
+		return h, nil, versionError("body", b)
 	}
-	return seq, b[1+n:], nil
+	r := effectReader{b: b[1:]}
+	if b[0]&bodyWhole != 0 {
+		h.form = r.byte()
+		if len(r.b) < 4 {
+			r.fail("access time cut short")
+		} else {
+			h.access = eviction.Stamp(binary.LittleEndian.Uint32(r.b))
+			r.b = r.b[4:]
+		}
+		h.deadline = r.int()
+		if h.size = int(r.int()); h.size < 0 || h.size > 1<<48 {
+			r.fail("size out of range")
+		}
+	}
+	h.base = uint64(r.int())
+	h.seq = h.base
+	if r.err != nil {
+		return h, nil, fmt.Errorf("%w: body: %w", errHead, r.err)
+	}
+	return h, r.b, nil
 }
 
 // loadParts makes l the collection of that form which is stored as head and parts.
@@ -178,10 +206,15 @@ func Answer(seed uint64, k ColdKey, records iter.Seq2[string, Stored]) (*Warm, e
 	return Surfacing(heads, 0), nil
 }
 
-// Thaw is Thaw of what is stored, nil if nothing is.
+// Thaw is Thaw of what is stored, or ThawBody if that suffices; nil if nothing is stored.
 func (s Stored) Thaw(seed uint64, need *value.Need) (*Warm, error) {
-	if s.Head == nil {
+	switch {
+	case s.Head == nil:
 		return nil, nil
+	case s.Body != nil:
+		if w, ok, err := ThawBody(seed, bytes.Clone(s.Body)); ok || err != nil {
+			return w, err
+		}
 	}
 	return Thaw(seed, bytes.Clone(s.Head), bytes.Clone(s.Body), storedParts{s.Parts, slices.Sorted(maps.Keys(s.Parts))}, need)
 }

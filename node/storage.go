@@ -169,11 +169,20 @@ func (st *store) heads(db *engine.DB, k keyspace.ColdKey) (w *keyspace.Warm, byt
 
 // value is read for a value.
 func (st *store) value(db *engine.DB, k keyspace.ColdKey, key tier.Key) (w *keyspace.Warm, bytes int, err error) {
-	head, body, found, err := st.tier.Get(key)
-	if !found {
+	body, found, err := st.tier.Body(key)
+	if err != nil {
 		return nil, 0, err
 	}
-	if !keyspace.InParts(body) {
+	if found {
+		if w, whole, err := keyspace.ThawBody(db.HashSeed(), body); whole || err != nil {
+			return w, len(body), err
+		}
+	}
+	if !keyspace.InParts(body) { // it stands in the head, or the body is of an older kind
+		head, body, found, err := st.tier.Get(key)
+		if !found {
+			return nil, 0, err
+		}
 		w, err = keyspace.Thaw(db.HashSeed(), head, body, nil, nil)
 		return w, len(head) + len(body), err
 	}

@@ -56,6 +56,29 @@ func (t *Tier) Get(k Key) (head, body []byte, found bool, err error) {
 	return nil, nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a record of database %d has lost its body", k.DB)})
 }
 
+// Body reads the body of one record, as its last Put wrote it. found is false if there is no such
+// record, or it has none. What it returns is the caller's.
+func (t *Tier) Body(k Key) (body []byte, found bool, err error) {
+	if err := t.enter(); err != nil {
+		return nil, false, err
+	}
+	defer t.leave()
+	t.count.reads.Add(1)
+	v, c, err := t.db.Get(appendKey(make([]byte, 0, 64), bodyPrefix, k.DB, k.Space, k.Hash, k.Key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, t.damaged(err)
+	}
+	defer c.Close()
+	if len(v) < tagBytes {
+		return nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a body of database %d is cut short", k.DB)})
+	}
+	t.count.found.Add(1)
+	return bytes.Clone(v[tagBytes:]), true, nil
+}
+
 // Parts are those of one record. After an error they give nothing more, and whoever
 // gave them says so. What they give is valid until they are asked again.
 type Parts struct {

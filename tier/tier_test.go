@@ -242,6 +242,24 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 		if !found || string(head) != r.head || string(body) != r.body || (body != nil) != r.hasBody {
 			return fmt.Sprintf("Get(%q) = %q, %q, %v; want %+v", k, head, body, found, r), nil
 		}
+		alone, there, err := tier.Body(Key{db, space, hash, key})
+		if err != nil {
+			return "", err
+		}
+		if there != r.hasBody || string(alone) != r.body {
+			return fmt.Sprintf("Body(%q) = %q, %v; want %+v", k, alone, there, r), nil
+		}
+		gone := Key{db, space, hash, append(slices.Clip(key), "gone"...)}
+		var heads []string
+		if err := tier.HeadsOf(db, []Key{{db, space, hash, key}, gone}, func(i int, head []byte) error {
+			heads = append(heads, fmt.Sprintf("%d %q %v", i, head, head != nil))
+			return nil
+		}); err != nil {
+			return "", err
+		}
+		if len(heads) != 2 || heads[0] != fmt.Sprintf("0 %q true", r.head) || heads[1] != `1 "" false` {
+			return fmt.Sprintf("HeadsOf(%q) = %q; want %+v", k, heads, r), nil
+		}
 		var parts strings.Builder
 		last := uint64(0)
 		found, err = tier.Parts(Key{db, space, hash, key}, func(h, b []byte, all *Parts) error {
