@@ -15,11 +15,12 @@ type sunkWorld struct {
 	ks   *Keyspace
 	tier fakeTier
 	seq  uint64
+	now  int64
 	used int64 // by the keys
 }
 
 func newSunkWorld(t *testing.T, keys ...string) *sunkWorld {
-	w := &sunkWorld{T: t, ks: New(testSeed), tier: fakeTier{records: map[tierKey]Stored{}}}
+	w := &sunkWorld{T: t, ks: New(testSeed), tier: fakeTier{records: map[tierKey]Stored{}}, now: 1000}
 	w.ks.SetEviction(eviction.NoEviction, 0)
 	for _, key := range keys {
 		w.write(func(tx *Tx) { tx.SetString([]byte(key), bytes.Repeat([]byte("v"), MaxInline+1), 0) })
@@ -37,7 +38,7 @@ func newSunkWorld(t *testing.T, keys ...string) *sunkWorld {
 
 func (w *sunkWorld) write(fn func(tx *Tx)) {
 	w.seq++
-	tx := w.ks.Begin(0, 1000, w.seq, nil, false)
+	tx := w.ks.Begin(0, w.now, w.seq, nil, false)
 	fn(tx)
 	tx.End()
 }

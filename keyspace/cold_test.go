@@ -179,15 +179,29 @@ func (c *copyOnDisk) surface(k ColdKey) {
 
 // sink has some keys sink.
 func (c *copyOnDisk) sink() {
-	c.ks.Sink(Sinking{Looks: 1 + c.rng.IntN(30), Part: c.rng.Float64() + 0.2, Since: c.since, Small: c.rng.IntN(2) == 0, May: func(db int, hash uint64, key []byte) bool {
-		for i := range c.loads {
-			k := &c.loads[i].key
-			if k.DB == db && k.Seq == 0 && (k.Last != 0 && k.Hash <= samePrint(hash) && printOf(hash) <= k.Last || k.Last == 0 && printOf(k.Hash) == printOf(hash)) {
-				return false
-			}
+	c.ks.Sink(Sinking{Looks: 1 + c.rng.IntN(30), Part: c.rng.Float64() + 0.2, Since: c.since, Small: c.rng.IntN(2) == 0, May: c.maySink})
+}
+
+func (c *copyOnDisk) maySink(db int, hash uint64, key []byte) bool {
+	for i := range c.loads {
+		k := &c.loads[i].key
+		if k.DB == db && k.Seq == 0 && (k.Last != 0 && k.Hash <= samePrint(hash) && printOf(hash) <= k.Last || k.Last == 0 && printOf(k.Hash) == printOf(hash)) {
+			return false
 		}
-		return true
-	}})
+	}
+	return true
+}
+
+// leave has some guests leave.
+func (c *copyOnDisk) leave() {
+	c.ks.Leave(1+c.rng.IntN(20), c.since, func(g *Candidate, sunk bool) {
+		if g.Clean {
+			c.ks.Offload(g.DB, g.Hash, g.Key, g.Seq)
+		}
+		if sunk && c.sinks {
+			c.ks.SinkKey(Sinking{Since: ^uint64(0), Small: true, May: c.maySink}, g.DB, g.Hash, g.Key)
+		}
+	})
 }
 
 // lookDown begins to ask the tier for keys that are perhaps sunk.
@@ -230,6 +244,9 @@ func (c *copyOnDisk) step() {
 	most := 13
 	if c.sinks {
 		most = 18
+	}
+	if c.rng.IntN(6) == 0 {
+		c.leave()
 	}
 	switch c.rng.IntN(most) {
 	case 13, 14, 15:
