@@ -460,18 +460,18 @@ func (db *DB) Sink(s keyspace.Sinking, now int64) (keys int, freed int64) {
 	return db.ks.Sink(s)
 }
 
-// Leave has guests leave memory, some of the first that came, and returns how many it looked
-// at, how many values and how many keys left, and how many bytes that frees. Those that
-// were sunk before sink again, at a primary, where keys may sink. See Keyspace.Leave, and Sink.
-func (db *DB) Leave(n int, s keyspace.Sinking, primary bool, now int64) (looked, values, keys int, freed int64) {
+// Leave has guests leave memory, of the first n that came those that weren't used again, and
+// returns how many values and how many keys left, and how many bytes that frees. Those
+// that were sunk before sink again, at a primary, where keys may sink. See Keyspace.Leave.
+func (db *DB) Leave(n int, since uint64, primary bool, now int64) (values, keys int, freed int64) {
 	if db.state != Awake || db.failed != nil {
-		return 0, 0, 0, 0
+		return 0, 0, 0
 	}
 	db.mayResume(now)
-	s.May = db.maySink
-	sinks, since := primary && db.MaySink(), s.Since
-	s.Since = ^uint64(0) // a guest has come from the tier as it is
-	looked = db.ks.Leave(n, since, func(c *keyspace.Candidate, sunk bool) {
+	sinks := primary && db.MaySink()
+	// A guest has come from the tier as it is, however late it was written.
+	sinking := keyspace.Sinking{Since: ^uint64(0), Small: true, May: db.maySink}
+	db.ks.Leave(n, since, func(c *keyspace.Candidate, sunk bool) {
 		if c.Clean {
 			if bytes := db.Offload(c.DB, c.Hash, c.Key, c.Seq); bytes > 0 {
 				freed += bytes
@@ -479,13 +479,13 @@ func (db *DB) Leave(n int, s keyspace.Sinking, primary bool, now int64) (looked,
 			}
 		}
 		if sunk && sinks {
-			if bytes := db.ks.SinkKey(s, c.DB, c.Hash, c.Key); bytes > 0 {
+			if bytes := db.ks.SinkKey(sinking, c.DB, c.Hash, c.Key); bytes > 0 {
 				freed += bytes
 				keys++
 			}
 		}
 	})
-	return looked, values, keys, freed
+	return values, keys, freed
 }
 
 // mayResume lets keys sink again that were in a range which nobody asks for any more.

@@ -106,8 +106,15 @@ func (ks *Keyspace) welcome(db int, hash uint64, key []byte, sunk bool) {
 	if e.cold() {
 		bytes -= e.stub().away
 	}
-	ks.tier.guests.push(guest{db, hash, key, e.Seq(), ks.clock, int(bytes), sunk})
+	g := &ks.tier.guests
+	g.push(guest{db, hash, key, e.Seq(), ks.clock, int(bytes), sunk})
+	for g.len() > max(fewGuests, sp.slab.Len()/16) { // nobody needs their room
+		g.pop()
+	}
 }
+
+// fewGuests are always remembered, of more one for each sixteen records. Who came before them stays.
+const fewGuests = 1 << 14
 
 // Guests is how many bytes those take, about, that came back from the tier and may not
 // have been used again.
@@ -116,8 +123,8 @@ func (ks *Keyspace) Guests() int64 { return ks.tier.guests.bytes }
 // Leave calls fn for up to n guests, those first that came first, that weren't used again.
 // They are guests no more. since is the write from which the next complete sweep goes on.
 // fn may call Offload and SinkKey; sunk says that a guest was sunk before it came.
-func (ks *Keyspace) Leave(n int, since uint64, fn func(c *Candidate, sunk bool)) (looked int) {
-	for ; looked < n && ks.tier.guests.len() > 0; looked++ {
+func (ks *Keyspace) Leave(n int, since uint64, fn func(c *Candidate, sunk bool)) {
+	for ; n > 0 && ks.tier.guests.len() > 0; n-- {
 		g := ks.tier.guests.pop()
 		sp := ks.spaces[g.db]
 		if sp == nil {
@@ -133,7 +140,6 @@ func (ks *Keyspace) Leave(n int, since uint64, fn func(c *Candidate, sunk bool))
 			Clean: e.clean(since),
 		}, g.sunk)
 	}
-	return looked
 }
 
 // SinkKey is Sink for one key, and reports how many bytes of memory it frees, none if it

@@ -88,6 +88,19 @@ func TestGuestsThatStay(t *testing.T) {
 	w.want("who stays", 3, 0, 0)
 }
 
+// Where there is room for all, what came back is not remembered for ever.
+func TestGuestsAreForgottenWhereThereIsRoom(t *testing.T) {
+	w := newSunkWorld(t, "a")
+	w.ask("a", 1000)
+	one := w.ks.Guests()
+	for range 3 * fewGuests {
+		w.ks.welcome(0, w.ks.Hash([]byte("a")), []byte("a"), true)
+	}
+	if n := w.ks.tier.guests.len(); n != fewGuests || w.ks.Guests() != int64(fewGuests)*one {
+		t.Errorf("%d guests of %d bytes are remembered", n, w.ks.Guests())
+	}
+}
+
 func TestGhostsTakeEachOthersPlaces(t *testing.T) {
 	var g ghosts
 	if g.take(1 << 60) {

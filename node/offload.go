@@ -319,7 +319,7 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 		}
 		ks := db.Keyspace()
 		if float64(ks.Guests()) > float64(ks.Resident())*guestShare {
-			_, gone := k.leave(p, since, looks)
+			gone := k.leave(p, since, looks)
 			took := time.Since(began)
 			db.Unlock()
 			freed += gone
@@ -432,13 +432,13 @@ func (k *keeper) sink(p *placed, since uint64, looks int, small bool) (keys int,
 	return keys, freed
 }
 
-// leave has guests leave that came first, and returns how many it looked at, and how many
-// bytes that frees. The lock of the database is held.
-func (k *keeper) leave(p *placed, since uint64, n int) (looked int, freed int64) {
-	looked, values, keys, freed := p.Engine.Leave(n, keyspace.Sinking{Since: since, Small: true}, p.IsPrimary(), time.Now().UnixMilli())
+// leave has guests leave of the first n that came, and returns how many bytes that frees.
+// The lock of the database is held.
+func (k *keeper) leave(p *placed, since uint64, n int) (freed int64) {
+	values, keys, freed := p.Engine.Leave(n, since, p.IsPrimary(), time.Now().UnixMilli())
 	k.offloads.Add(int64(values))
 	k.sunk.Add(int64(keys))
-	return looked, freed
+	return freed
 }
 
 // paced is how much to do the next time with a lock held, when n took so long.
