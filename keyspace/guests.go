@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"vecino/eviction"
+	"vecino/internal/fifo"
 )
 
 // What comes back from the tier because somebody asked for it is a *guest*: as far as
@@ -33,28 +34,17 @@ const oneVisit = 32
 
 // guests are in the order in which they came.
 type guests struct {
-	queue []guest
-	head  int
+	queue fifo.Queue[guest]
 	bytes int64
 }
 
-func (g *guests) len() int { return len(g.queue) - g.head }
-
-func (g *guests) push(new guest) {
-	if g.head > 0 && len(g.queue) == cap(g.queue) && g.head >= len(g.queue)/2 {
-		n := copy(g.queue, g.queue[g.head:])
-		clear(g.queue[n:])
-		g.queue, g.head = g.queue[:n], 0
-	}
-	g.queue = append(g.queue, new)
-	g.bytes += int64(new.bytes)
+func (g *guests) push(last guest) {
+	g.queue.Push(last)
+	g.bytes += int64(last.bytes)
 }
 
-func (g *guests) pop() (first guest) {
-	first, g.queue[g.head] = g.queue[g.head], guest{}
-	if g.head++; g.head == len(g.queue) {
-		g.queue, g.head = nil, 0
-	}
+func (g *guests) pop() guest {
+	first := g.queue.Pop()
 	g.bytes -= int64(first.bytes)
 	return first
 }
@@ -108,7 +98,7 @@ func (ks *Keyspace) welcome(db int, hash uint64, key []byte, sunk bool) {
 	}
 	g := &ks.tier.guests
 	g.push(guest{db, hash, key, e.Seq(), ks.clock, int(bytes), sunk})
-	for g.len() > max(fewGuests, sp.slab.Len()/16) { // nobody needs their room
+	for g.queue.Len() > max(fewGuests, sp.slab.Len()/16) { // nobody needs their room
 		g.pop()
 	}
 }
@@ -124,7 +114,7 @@ func (ks *Keyspace) Guests() int64 { return ks.tier.guests.bytes }
 // They are guests no more. since is the write from which the next complete sweep goes on.
 // fn may call Offload and SinkKey; sunk says that a guest was sunk before it came.
 func (ks *Keyspace) Leave(n int, since uint64, fn func(c *Candidate, sunk bool)) {
-	for ; n > 0 && ks.tier.guests.len() > 0; n-- {
+	for ; n > 0 && ks.tier.guests.queue.Len() > 0; n-- {
 		g := ks.tier.guests.pop()
 		sp := ks.spaces[g.db]
 		if sp == nil {

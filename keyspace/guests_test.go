@@ -96,7 +96,7 @@ func TestGuestsAreForgottenWhereThereIsRoom(t *testing.T) {
 	for range 3 * fewGuests {
 		w.ks.welcome(0, w.ks.Hash([]byte("a")), []byte("a"), true)
 	}
-	if n := w.ks.tier.guests.len(); n != fewGuests || w.ks.Guests() != int64(fewGuests)*one {
+	if n := w.ks.tier.guests.queue.Len(); n != fewGuests || w.ks.Guests() != int64(fewGuests)*one {
 		t.Errorf("%d guests of %d bytes are remembered", n, w.ks.Guests())
 	}
 }

@@ -46,6 +46,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vecino/internal/fifo"
 )
 
 // ErrClosed is what connections are closed with when their loop is closed.
@@ -120,22 +122,22 @@ type Loop struct {
 	timers  timerHeap
 	count   atomic.Int64
 
-	batch    uint64       // the number of the batch
-	turns    fifo[*Owner] // have something to be done
-	held     []*Owner     // have connections in later
-	writers  []*Owner     // have replies that may be written
-	dirty    []*Conn      // have replies to write at the end of the batch
-	leaving  []*Conn      // to be closed or moved at the end of the batch
-	served   int          // connections, in this batch
-	heard    int          // connections that had input, in this batch
-	hearing  *Conn        // the last of them
-	units    int          // of work since the clock was read
-	looked   time.Time    // when the sockets were last looked at
-	passed   time.Time    // when the loop last passed through Go's scheduler, or was idle
-	calls    int          // the same
-	lastLook uint32       // of the watchdog, when the clock was read
-	missing  int          // owners that aren't here
-	last     *Owner       // whose connection was served last
+	batch    uint64             // the number of the batch
+	turns    fifo.Queue[*Owner] // have something to be done
+	held     []*Owner           // have connections in later
+	writers  []*Owner           // have replies that may be written
+	dirty    []*Conn            // have replies to write at the end of the batch
+	leaving  []*Conn            // to be closed or moved at the end of the batch
+	served   int                // connections, in this batch
+	heard    int                // connections that had input, in this batch
+	hearing  *Conn              // the last of them
+	units    int                // of work since the clock was read
+	looked   time.Time          // when the sockets were last looked at
+	passed   time.Time          // when the loop last passed through Go's scheduler, or was idle
+	calls    int                // the same
+	lastLook uint32             // of the watchdog, when the clock was read
+	missing  int                // owners that aren't here
+	last     *Owner             // whose connection was served last
 	ending   bool
 
 	watched  watched
@@ -277,7 +279,7 @@ func (l *Loop) end(r *runner) {
 			}
 		})
 		l.leave()
-		if l.turns.len()+len(l.held)+len(l.leaving) > 0 {
+		if l.turns.Len()+len(l.held)+len(l.leaving) > 0 {
 			continue
 		}
 		l.mailbox.Lock()
@@ -331,7 +333,7 @@ func (l *Loop) once(r *runner) (mine bool, err error) {
 	if len(l.timers) > 0 {
 		l.timers.run(l.now)
 	}
-	if l.turns.len() > 0 && !l.takeTurns(r) {
+	if l.turns.Len() > 0 && !l.takeTurns(r) {
 		return false, nil
 	}
 	if !l.flush(r) {
@@ -364,7 +366,7 @@ func (l *Loop) newBatch() {
 	l.heard, l.hearing = 0, nil
 	for i, o := range l.held {
 		for _, c := range o.later {
-			o.queue.push(item{conn: c})
+			o.queue.Push(item{conn: c})
 		}
 		clear(o.later)
 		o.later = o.later[:0]
@@ -380,12 +382,12 @@ func (l *Loop) takeTurns(r *runner) (mine bool) {
 	start := l.now
 	var first *Owner
 	several := false
-	for l.turns.len() > 0 && l.served < batchSize {
-		if several && !l.ending && (l.turns.first().turn == l.batch || l.now.Sub(start) >= patience) {
+	for l.turns.Len() > 0 && l.served < batchSize {
+		if several && !l.ending && (l.turns.First().turn == l.batch || l.now.Sub(start) >= patience) {
 			break
 		}
-		o := l.turns.pop()
-		if o.owes >= slice && l.turns.len() > 0 {
+		o := l.turns.Pop()
+		if o.owes >= slice && l.turns.Len() > 0 {
 			o.owes -= slice
 			o.queued = false
 			o.wake()
@@ -403,7 +405,7 @@ func (l *Loop) takeTurns(r *runner) (mine bool) {
 			o.queued = false
 			o.wake()
 		}
-		if l.turns.len() > 0 && l.now.Sub(l.looked) >= slice && !l.ending && l.look() {
+		if l.turns.Len() > 0 && l.now.Sub(l.looked) >= slice && !l.ending && l.look() {
 			break
 		}
 	}
@@ -440,8 +442,8 @@ func (l *Loop) serve(r *runner, o *Owner) (end outcome) {
 	}
 	r.began = l.now
 	l.writeFor(o)
-	for over := len(o.out) > 0; !over && o.queue.len() > 0 && l.served < batchSize; over = l.over(r) {
-		i := o.queue.pop()
+	for over := len(o.out) > 0; !over && o.queue.Len() > 0 && l.served < batchSize; over = l.over(r) {
+		i := o.queue.Pop()
 		switch c := i.conn; {
 		case i.closed:
 			end = l.call(r, o, func() { c.handler.Closed(c, c.err) })
@@ -554,7 +556,7 @@ const suspicion = 8
 
 // due tells whether there is something to do without any socket being ready.
 func (l *Loop) due() bool {
-	return l.mailbox.full.Load() || l.turns.len()+len(l.held)+len(l.dirty)+len(l.writers)+len(l.leaving) > 0 || l.stop.asked.Load()
+	return l.mailbox.full.Load() || l.turns.Len()+len(l.held)+len(l.dirty)+len(l.writers)+len(l.leaving) > 0 || l.stop.asked.Load()
 }
 
 // await returns how many sockets are ready: at once if there is something else
@@ -791,7 +793,7 @@ func (l *Loop) write() {
 
 // others reports whether somebody wants a turn who has nothing to be written.
 func (l *Loop) others() bool {
-	return slices.ContainsFunc(l.turns.waiting(), func(o *Owner) bool { return !o.writing })
+	return slices.ContainsFunc(l.turns.All(), func(o *Owner) bool { return !o.writing })
 }
 
 // writeFor writes for an owner, for as long as a slice.

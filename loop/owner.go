@@ -3,6 +3,8 @@ package loop
 import (
 	"slices"
 	"time"
+
+	"vecino/internal/fifo"
 )
 
 // An Owner is whose connections some of a loop's are: a database and its
@@ -41,7 +43,7 @@ type Owner struct {
 
 	// For the loop.
 	state   ownerState
-	queue   fifo[item]
+	queue   fifo.Queue[item]
 	later   []*Conn // have had their share of this batch
 	out     []*Conn // have replies that may be written
 	dirty   []*Conn // were in Loop.dirty when it went away
@@ -129,7 +131,7 @@ func (o *Owner) Settle(fn func()) { o.ask(op{kind: opSettle, fn: fn}) }
 func (o *Owner) Here() bool { return o.state != away }
 
 // Backlog is how much waits for the owner's turn. It is for the loop's thread.
-func (o *Owner) Backlog() int { return o.queue.len() }
+func (o *Owner) Backlog() int { return o.queue.Len() }
 
 // Now is the time, as Loop.Now is, for the owner's calls.
 func (o *Owner) Now() time.Time {
@@ -152,15 +154,15 @@ func (o *Owner) After(d time.Duration, fn func()) *Timer {
 
 // push queues an item.
 func (o *Owner) push(i item) {
-	o.queue.push(i)
+	o.queue.Push(i)
 	o.wake()
 }
 
 // wake gives the owner a turn, if it can take one.
 func (o *Owner) wake() {
-	if o.state == here && !o.queued && (o.queue.len() > 0 || len(o.out) > 0) {
+	if o.state == here && !o.queued && (o.queue.Len() > 0 || len(o.out) > 0) {
 		o.queued = true
-		o.loop.turns.push(o)
+		o.loop.turns.Push(o)
 	}
 }
 
@@ -239,7 +241,7 @@ func (o *Owner) home(rest func()) {
 // forget takes a connection off the owner's lists.
 func (o *Owner) forget(c *Conn) {
 	if c.queued {
-		o.queue.drop(func(i item) bool { return i.conn == c && !i.closed })
+		o.queue.Drop(func(i item) bool { return i.conn == c && !i.closed })
 		o.later = slices.DeleteFunc(o.later, func(other *Conn) bool { return other == c })
 		c.queued = false
 	}
@@ -251,51 +253,3 @@ func (o *Owner) forget(c *Conn) {
 
 // keptOps bounds the memory that an owner keeps for what its calls ask.
 const keptOps = 64
-
-// A fifo is things in order.
-type fifo[T any] struct {
-	things []T
-	head   int
-}
-
-func (q *fifo[T]) len() int { return len(q.things) - q.head }
-
-func (q *fifo[T]) first() T { return q.things[q.head] }
-
-func (q *fifo[T]) waiting() []T { return q.things[q.head:] }
-
-func (q *fifo[T]) push(thing T) {
-	if q.head > 0 && len(q.things) == cap(q.things) {
-		n := copy(q.things, q.things[q.head:])
-		clear(q.things[n:])
-		q.things, q.head = q.things[:n], 0
-	}
-	q.things = append(q.things, thing)
-}
-
-func (q *fifo[T]) pop() T {
-	var none T
-	thing := q.things[q.head]
-	q.things[q.head] = none
-	if q.head++; q.head == len(q.things) {
-		q.restart()
-	}
-	return thing
-}
-
-// restart begins at the front of the memory again, when nothing is left.
-func (q *fifo[T]) restart() {
-	const kept = 1024
-	q.things, q.head = q.things[:0], 0
-	if cap(q.things) > kept {
-		q.things = nil
-	}
-}
-
-// drop takes out what drop says.
-func (q *fifo[T]) drop(drop func(T) bool) {
-	q.things = q.things[:q.head+len(slices.DeleteFunc(q.things[q.head:], drop))]
-	if q.head == len(q.things) {
-		q.restart()
-	}
-}
