@@ -335,13 +335,7 @@ func readHead(b []byte) (h head, err error) {
 	flags := b[0]
 	h.form = r.byte()
 	h.seq = uint64(r.int())
-	if len(r.b) < 4 {
-		r.fail("access time cut short")
-	} else {
-		h.access = eviction.Stamp(binary.LittleEndian.Uint32(r.b))
-		r.b = r.b[4:]
-	}
-	h.base = h.seq
+	h.access, h.base = r.stamp(), h.seq
 	if flags&headDeadline != 0 {
 		if h.deadline = r.int(); h.deadline == 0 {
 			r.fail("no deadline")
@@ -354,9 +348,7 @@ func readHead(b []byte) (h head, err error) {
 			r.fail("flags that don't go together")
 		}
 	default:
-		if h.size = int(r.int()); h.size < 0 || h.size > 1<<48 {
-			r.fail("size out of range")
-		}
+		h.size = r.size()
 		if flags&headApart != 0 {
 			h.base = uint64(r.int())
 			lenient := r.byte()
@@ -372,6 +364,26 @@ func readHead(b []byte) (h head, err error) {
 		return h, fmt.Errorf("%w: %w", errHead, r.err)
 	}
 	return h, nil
+}
+
+// stamp is the access time of a record.
+func (r *effectReader) stamp() eviction.Stamp {
+	if len(r.b) < 4 {
+		r.fail("access time cut short")
+		return 0
+	}
+	s := eviction.Stamp(binary.LittleEndian.Uint32(r.b))
+	r.b = r.b[4:]
+	return s
+}
+
+// size is what a record's key counts for.
+func (r *effectReader) size() int {
+	n := int(r.int())
+	if n < 0 || n > 1<<48 {
+		r.fail("size out of range")
+	}
+	return n
 }
 
 func versionError(what string, b []byte) error {

@@ -3,13 +3,11 @@ package keyspace
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
 
-	"vecino/eviction"
 	"vecino/value"
 )
 
@@ -98,17 +96,7 @@ func readBody(b []byte) (h head, dump []byte, err error) {
 	}
 	r := effectReader{b: b[1:]}
 	if b[0]&bodyWhole != 0 {
-		h.form = r.byte()
-		if len(r.b) < 4 {
-			r.fail("access time cut short")
-		} else {
-			h.access = eviction.Stamp(binary.LittleEndian.Uint32(r.b))
-			r.b = r.b[4:]
-		}
-		h.deadline = r.int()
-		if h.size = int(r.int()); h.size < 0 || h.size > 1<<48 {
-			r.fail("size out of range")
-		}
+		h.form, h.access, h.deadline, h.size = r.byte(), r.stamp(), r.int(), r.size()
 	}
 	h.base = uint64(r.int())
 	h.seq = h.base
