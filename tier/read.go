@@ -64,7 +64,20 @@ func (t *Tier) Body(k Key) (body []byte, found bool, err error) {
 	}
 	defer t.leave()
 	t.count.reads.Add(1)
-	v, c, err := t.db.Get(appendKey(make([]byte, 0, 64), bodyPrefix, k.DB, k.Space, k.Hash, k.Key))
+	v, found, err := t.get(appendKey(make([]byte, 0, 64), bodyPrefix, k.DB, k.Space, k.Hash, k.Key))
+	if !found {
+		return nil, false, err
+	}
+	if len(v) < tagBytes {
+		return nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a body of database %d is cut short", k.DB)})
+	}
+	t.count.found.Add(1)
+	return v[tagBytes:], true, nil
+}
+
+// get reads what stands under a key. What it returns is the caller's.
+func (t *Tier) get(key []byte) (v []byte, found bool, err error) {
+	v, c, err := t.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil
 	}
@@ -72,11 +85,29 @@ func (t *Tier) Body(k Key) (body []byte, found bool, err error) {
 		return nil, false, t.damaged(err)
 	}
 	defer c.Close()
-	if len(v) < tagBytes {
-		return nil, false, t.damaged(&DamageError{t.dir, fmt.Sprintf("a body of database %d is cut short", k.DB)})
+	return bytes.Clone(v), true, nil
+}
+
+// walk gives fn what stands under the keys from start up to, but not including, end. An
+// error of the iterator is reported, if fn has none.
+func (t *Tier) walk(start, end []byte, fn func(it *pebble.Iterator) error) (err error) {
+	if err := t.enter(); err != nil {
+		return err
 	}
-	t.count.found.Add(1)
-	return bytes.Clone(v[tagBytes:]), true, nil
+	defer t.leave()
+	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
+	if err != nil {
+		return t.damaged(err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil {
+			err = t.damaged(e)
+		}
+	}()
+	if err := fn(it); err != nil {
+		return err
+	}
+	return t.damaged(it.Error())
 }
 
 // Parts are those of one record. After an error they give nothing more, and whoever
@@ -198,41 +229,30 @@ func (t *Tier) Heads(db uint64, fn func(space uint8, hash uint64, key, head []by
 // of a few keys wakes in less time than one takes to start.
 const headsInline = 512
 
-func (t *Tier) heads(db uint64, inline int, fn func(space uint8, hash uint64, key, head []byte) error) (err error) {
-	if err := t.enter(); err != nil {
-		return err
-	}
-	defer t.leave()
-	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, headPrefix, db), UpperBound: dbEnd(headPrefix, db)})
-	if err != nil {
-		return t.damaged(err)
-	}
-	defer func() {
-		if e := it.Close(); err == nil {
-			err = t.damaged(e)
+func (t *Tier) heads(db uint64, inline int, fn func(space uint8, hash uint64, key, head []byte) error) error {
+	return t.walk(appendDB(nil, headPrefix, db), dbEnd(headPrefix, db), func(it *pebble.Iterator) error {
+		n := 0
+		more := it.First()
+		for ; more && n < inline; more = it.Next() {
+			space, hash, key, head, err := headAt(it)
+			if err != nil {
+				return t.damaged(err)
+			}
+			if err := fn(space, hash, key, head); err != nil {
+				return err
+			}
+			n++
 		}
-	}()
-	n := 0
-	more := it.First()
-	for ; more && n < inline; more = it.Next() {
-		space, hash, key, head, err := headAt(it)
-		if err != nil {
-			return t.damaged(err)
+		if more {
+			m, err := t.readAhead(it, fn)
+			n += m
+			if err != nil {
+				return err
+			}
 		}
-		if err := fn(space, hash, key, head); err != nil {
-			return err
-		}
-		n++
-	}
-	if more {
-		m, err := t.readAhead(it, fn)
-		n += m
-		if err != nil {
-			return err
-		}
-	}
-	t.count.heads.Add(int64(n))
-	return t.damaged(it.Error())
+		t.count.heads.Add(int64(n))
+		return nil
+	})
 }
 
 // headAt returns the record that the iterator stands on.
@@ -332,46 +352,28 @@ func (t *Tier) Meta(db uint64) ([]byte, error) {
 		return nil, err
 	}
 	defer t.leave()
-	v, c, err := t.db.Get(appendDB(nil, metaPrefix, db))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, t.damaged(err)
-	}
-	defer c.Close()
-	return bytes.Clone(v), nil
+	v, _, err := t.get(appendDB(nil, metaPrefix, db))
+	return v, err
 }
 
 // Metas calls fn for the meta record of each database, in the order of their
 // numbers. meta is valid until fn returns.
-func (t *Tier) Metas(fn func(db uint64, meta []byte) error) (err error) {
-	if err := t.enter(); err != nil {
-		return err
-	}
-	defer t.leave()
-	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: []byte{metaPrefix}, UpperBound: []byte{metaPrefix + 1}})
-	if err != nil {
-		return t.damaged(err)
-	}
-	defer func() {
-		if e := it.Close(); err == nil {
-			err = t.damaged(e)
+func (t *Tier) Metas(fn func(db uint64, meta []byte) error) error {
+	return t.walk([]byte{metaPrefix}, []byte{metaPrefix + 1}, func(it *pebble.Iterator) error {
+		for more := it.First(); more; more = it.Next() {
+			v, err := it.ValueAndErr()
+			if err != nil {
+				return t.damaged(err)
+			}
+			if len(it.Key()) != dbPart {
+				return t.damaged(&DamageError{t.dir, "the key of a meta record can't be read"})
+			}
+			if err := fn(binary.BigEndian.Uint64(it.Key()[1:]), v); err != nil {
+				return err
+			}
 		}
-	}()
-	for more := it.First(); more; more = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return t.damaged(err)
-		}
-		if len(it.Key()) != dbPart {
-			return t.damaged(&DamageError{t.dir, "the key of a meta record can't be read"})
-		}
-		if err := fn(binary.BigEndian.Uint64(it.Key()[1:]), v); err != nil {
-			return err
-		}
-	}
-	return t.damaged(it.Error())
+		return nil
+	})
 }
 
 // Head reads the head of one record. What it returns is the caller's.
@@ -381,91 +383,66 @@ func (t *Tier) Head(k Key) (head []byte, found bool, err error) {
 	}
 	defer t.leave()
 	t.count.reads.Add(1)
-	v, c, err := t.db.Get(appendKey(make([]byte, 0, 64), headPrefix, k.DB, k.Space, k.Hash, k.Key))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, false, nil
+	v, found, err := t.get(appendKey(make([]byte, 0, 64), headPrefix, k.DB, k.Space, k.Hash, k.Key))
+	if !found {
+		return nil, false, err
 	}
-	if err != nil {
-		return nil, false, t.damaged(err)
-	}
-	defer c.Close()
 	_, h, err := parseHead(v)
 	if err != nil {
 		return nil, false, t.damaged(&DamageError{t.dir, err.Error()})
 	}
 	t.count.found.Add(1)
-	return bytes.Clone(h), true, nil
+	return h, true, nil
 }
 
 // HeadsOf calls fn for each of some keys of a database, which are in the order (space,
 // hash, key), with the head of its record; nil if it has none. head is valid until fn
 // returns.
-func (t *Tier) HeadsOf(db uint64, keys []Key, fn func(i int, head []byte) error) (err error) {
-	if err := t.enter(); err != nil {
-		return err
-	}
-	defer t.leave()
+func (t *Tier) HeadsOf(db uint64, keys []Key, fn func(i int, head []byte) error) error {
 	t.count.reads.Add(int64(len(keys)))
-	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendDB(nil, headPrefix, db), UpperBound: dbEnd(headPrefix, db)})
-	if err != nil {
-		return t.damaged(err)
-	}
-	defer func() {
-		if e := it.Close(); err == nil {
-			err = t.damaged(e)
-		}
-	}()
-	var at []byte
-	for i, k := range keys {
-		at = appendKey(at[:0], headPrefix, db, k.Space, k.Hash, k.Key)
-		var head []byte
-		if it.SeekGE(at) && bytes.Equal(it.Key(), at) {
-			if _, _, _, head, err = headAt(it); err != nil {
+	return t.walk(appendDB(nil, headPrefix, db), dbEnd(headPrefix, db), func(it *pebble.Iterator) error {
+		var at []byte
+		for i, k := range keys {
+			at = appendKey(at[:0], headPrefix, db, k.Space, k.Hash, k.Key)
+			var head []byte
+			if it.SeekGE(at) && bytes.Equal(it.Key(), at) {
+				var err error
+				if _, _, _, head, err = headAt(it); err != nil {
+					return t.damaged(err)
+				}
+				t.count.found.Add(1)
+			} else if err := it.Error(); err != nil {
 				return t.damaged(err)
 			}
-			t.count.found.Add(1)
-		} else if err := it.Error(); err != nil {
-			return t.damaged(err)
+			if err := fn(i, head); err != nil {
+				return err
+			}
 		}
-		if err := fn(i, head); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // HeadsBetween calls fn for the records of a space with hashes from first to last, in
 // their order, until it returns false. key and head are valid until fn returns.
-func (t *Tier) HeadsBetween(db uint64, space uint8, first, last uint64, fn func(hash uint64, key, head []byte) bool) (err error) {
-	if err := t.enter(); err != nil {
-		return err
-	}
-	defer t.leave()
+func (t *Tier) HeadsBetween(db uint64, space uint8, first, last uint64, fn func(hash uint64, key, head []byte) bool) error {
 	t.count.reads.Add(1)
 	_, end := spaceSpan(headPrefix, db, space)
 	if last != ^uint64(0) {
 		end = appendKey(nil, headPrefix, db, space, last+1, nil)
 	}
-	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: appendKey(nil, headPrefix, db, space, first, nil), UpperBound: end})
-	if err != nil {
-		return t.damaged(err)
-	}
-	defer func() {
-		if e := it.Close(); err == nil {
-			err = t.damaged(e)
+	return t.walk(appendKey(nil, headPrefix, db, space, first, nil), end, func(it *pebble.Iterator) error {
+		n := int64(0)
+		for more := it.First(); more; more = it.Next() {
+			_, hash, key, head, err := headAt(it)
+			if err != nil {
+				return t.damaged(err)
+			}
+			n++
+			if !fn(hash, key, head) {
+				break
+			}
 		}
-	}()
-	n := int64(0)
-	for more := it.First(); more; more = it.Next() {
-		_, hash, key, head, err := headAt(it)
-		if err != nil {
-			return t.damaged(err)
-		}
-		n++
-		if !fn(hash, key, head) {
-			break
-		}
-	}
-	t.count.heads.Add(n)
-	return t.damaged(it.Error())
+		t.count.heads.Add(n)
+		return nil
+	})
 }

@@ -222,12 +222,8 @@ func (m *model) differs(tier *Tier, dbs uint64) (string, error) {
 			}
 			return nil
 		})
-		var d errDiffers
-		if errors.As(err, &d) {
-			return string(d), nil
-		}
 		if err != nil {
-			return "", err
+			return difference(err)
 		}
 	}
 	if seen != len(m.recs) {
@@ -302,12 +298,8 @@ func (m *model) headsDiffer(tier *Tier, dbs uint64) (string, error) {
 			n++
 			return nil
 		})
-		var d errDiffers
-		if errors.As(err, &d) {
-			return string(d), nil
-		}
 		if err != nil {
-			return "", err
+			return difference(err)
 		}
 		if n != len(keys) {
 			return fmt.Sprintf("%d heads, want %d", n, len(keys)), nil
@@ -319,6 +311,15 @@ func (m *model) headsDiffer(tier *Tier, dbs uint64) (string, error) {
 type errDiffers string
 
 func (e errDiffers) Error() string { return string(e) }
+
+// difference tells one that was found from an error of the tier.
+func difference(err error) (string, error) {
+	var d errDiffers
+	if errors.As(err, &d) {
+		return string(d), nil
+	}
+	return "", err
+}
 
 func (m *model) check(t *testing.T, tier *Tier, dbs uint64) {
 	t.Helper()
