@@ -455,7 +455,7 @@ func (db *DB) Sink(s keyspace.Sinking, now int64) (keys int, freed int64) {
 	if db.state != Awake || db.failed != nil || !db.MaySink() {
 		return 0, 0
 	}
-	db.mayResume(now)
+	db.endRanges(now)
 	s.May = db.maySink
 	return db.ks.Sink(s)
 }
@@ -467,7 +467,7 @@ func (db *DB) Leave(n int, since uint64, primary bool, now int64) (values, keys 
 	if db.state != Awake || db.failed != nil {
 		return 0, 0, 0
 	}
-	db.mayResume(now)
+	db.endRanges(now)
 	sinks := primary && db.MaySink()
 	// A guest has come from the tier as it is, however late it was written.
 	sinking := keyspace.Sinking{Since: ^uint64(0), Small: true, May: db.maySink}
@@ -488,8 +488,8 @@ func (db *DB) Leave(n int, since uint64, primary bool, now int64) (values, keys 
 	return values, keys, freed
 }
 
-// mayResume lets keys sink again that were in a range which nobody asks for any more.
-func (db *DB) mayResume(now int64) {
+// endRanges lets keys sink again that are in ranges which nobody asks for any more.
+func (db *DB) endRanges(now int64) {
 	f := &db.fetches
 	f.ranges = slices.DeleteFunc(f.ranges, func(r *sinkless) bool { return !r.asked && r.until <= now })
 }

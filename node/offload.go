@@ -318,17 +318,13 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 			break
 		}
 		ks := db.Keyspace()
-		if float64(ks.Guests()) > float64(ks.Resident())*guestShare {
-			gone := k.leave(p, since, looks)
-			took := time.Since(began)
-			db.Unlock()
-			freed += gone
-			looks = paced(looks, took, 32, 2048)
-			runtime.Gosched()
-			continue
+		beyond, gone := k.leave(p, since, looks)
+		if !beyond {
+			var sunk int
+			sunk, gone = k.sink(p, since, looks, false)
+			beyond = sunk > 0
 		}
-		sunk, gone := k.sink(p, since, looks, false)
-		if sunk > 0 {
+		if beyond { // its share
 			took := time.Since(began)
 			db.Unlock()
 			freed += gone
@@ -432,13 +428,16 @@ func (k *keeper) sink(p *placed, since uint64, looks int, small bool) (keys int,
 	return keys, freed
 }
 
-// leave has guests leave of the first n that came, and returns how many bytes that frees.
-// The lock of the database is held.
-func (k *keeper) leave(p *placed, since uint64, n int) (freed int64) {
+// leave has guests leave of the first n that came, if there are more than may stay, and
+// returns how many bytes that frees. The lock of the database is held.
+func (k *keeper) leave(p *placed, since uint64, n int) (beyond bool, freed int64) {
+	if ks := p.Engine.Keyspace(); float64(ks.Guests()) <= float64(ks.Resident())*guestShare {
+		return false, 0
+	}
 	values, keys, freed := p.Engine.Leave(n, since, p.IsPrimary(), time.Now().UnixMilli())
 	k.offloads.Add(int64(values))
 	k.sunk.Add(int64(keys))
-	return freed
+	return true, freed
 }
 
 // paced is how much to do the next time with a lock held, when n took so long.
@@ -510,9 +509,6 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 				}
 			}
 			db.Unlock()
-			if err := s.seeAll(); err != nil {
-				return err
-			}
 			for i := range some.list {
 				if err := s.put(ctx, &some.list[i]); err != nil {
 					return err

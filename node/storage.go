@@ -314,7 +314,8 @@ func (s *writing) bury() error {
 }
 
 // seeAll asks the tier for the keys that were written blindly, of those that the session
-// puts or that were deleted.
+// puts or that were deleted. It is done before a session commits, and now and then before
+// that, so that they don't gather.
 func (s *writing) seeAll() error {
 	db := s.p.Engine
 	db.Lock()

@@ -80,7 +80,7 @@ type Coverage struct {
 	Aborted                                                         uint64 // transactions with a watched key that had changed
 	Delayed                                                         uint64 // commands over the rate
 	Offloaded, Fetched, UnreadValues                                uint64 // values
-	Sunk                                                            uint64 // keys
+	Sunk, Blind                                                     uint64 // keys
 	ColdCommands                                                    uint64 // that waited for values
 	Slept, Woken                                                    uint64 // databases
 }
@@ -93,7 +93,7 @@ func (c *Coverage) all() map[string]*uint64 {
 		"windows of catching up": &c.Windows, "snapshots": &c.Snapshots, "subscriptions after a gap": &c.Resubscribed,
 		"TRYAGAIN": &c.TryAgain, "UNKNOWNOUTCOME": &c.UnknownOutcome, "crashes": &c.Crashes, "crashes of the primary": &c.PrimaryCrashes,
 		"lost tails": &c.LostTails, "checkpoints": &c.Checkpoints, "recoveries": &c.Recoveries, "failed commits": &c.FailedCommits, "moves of the primary": &c.Moves, "aborted transactions": &c.Aborted,
-		"delayed commands": &c.Delayed, "values offloaded": &c.Offloaded, "keys sunk": &c.Sunk, "values fetched": &c.Fetched, "values that couldn't be read": &c.UnreadValues,
+		"delayed commands": &c.Delayed, "values offloaded": &c.Offloaded, "keys sunk": &c.Sunk, "keys written blindly": &c.Blind, "values fetched": &c.Fetched, "values that couldn't be read": &c.UnreadValues,
 		"commands that waited for values": &c.ColdCommands, "databases put to sleep": &c.Slept, "databases woken": &c.Woken,
 	}
 }

@@ -128,6 +128,7 @@ func (wr *writing) commit(meta *tierMeta) bool {
 		disk.records = map[tierKey]keyspace.Stored{}
 	}
 	for _, k := range wr.ks.Blind() {
+		p.w.cover.Blind++
 		if err := wr.ks.Seen(k, disk.get(k).Head); err != nil {
 			p.w.fail("%s: the record of %q: %v", p.machine.id, k.Key, err)
 		}
