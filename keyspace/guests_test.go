@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"vecino/eviction"
 )
 
 // ask has a key of a sunkWorld come back at a time, and uses it.
@@ -72,12 +74,12 @@ func TestGuestsThatStay(t *testing.T) {
 	for _, key := range []string{"a", "b", "c"} {
 		w.ask(key, 1000)
 	}
-	w.ask("a", 1000+oneVisit*3)
-	w.write(func(tx *Tx) {
+	w.write(func(tx *Tx) { // while it is still its first visit
 		if _, err := tx.PatchString([]byte("c"), 0, []byte("new")); err != nil {
 			t.Fatal(err)
 		}
 	})
+	w.ask("a", 1000+oneVisit*3)
 	if left := w.leave(10); left != "b" {
 		t.Errorf("%s leave", left)
 	}
@@ -98,6 +100,16 @@ func TestGuestsAreForgottenWhereThereIsRoom(t *testing.T) {
 	}
 	if n := w.ks.tier.guests.queue.Len(); n != fewGuests || w.ks.Guests() != int64(fewGuests)*one {
 		t.Errorf("%d guests of %d bytes are remembered", n, w.ks.Guests())
+	}
+}
+
+// Where the access stamp counts uses, nobody is a guest.
+func TestNoGuestsUnderLFU(t *testing.T) {
+	w := newSunkWorld(t, "a")
+	w.ks.SetEviction(eviction.AllKeysLFU, 0)
+	w.ask("a", 1000)
+	if n := w.ks.Guests(); n != 0 {
+		t.Errorf("guests of %d bytes", n)
 	}
 }
 
