@@ -112,10 +112,25 @@ func newUp(t *testing.T, regions ...region.Code) *up {
 			u.dumpLogs(t.Output())
 		}
 	})
+	choosing.Lock()
+	defer choosing.Unlock()
 	if err := u.start(regions...); err != nil {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// choosing is held while a new world chooses its ports, and while one is away that wants
+// its own again.
+var choosing sync.Mutex
+
+// away takes the world down, and starts it again before any new one takes its ports.
+func (u *up) away(t *testing.T, down func(), regions ...region.Code) {
+	t.Helper()
+	choosing.Lock()
+	defer choosing.Unlock()
+	down()
+	must(t, u.start(regions...))
 }
 
 // start runs `vecino up` and returns when it is ready.

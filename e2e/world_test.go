@@ -90,9 +90,10 @@ func TestWorldThatWasKilledComesBackAsItWas(t *testing.T) {
 	u.vecino(t, "world", "delay", "mad", "ams", "33")
 	u.vecino(t, "world", "lag", "ams", "20")
 	before := u.status(t)
-	u.kill9()
-	eventually(t, "children to die with their parent", func() bool { return len(living(before)) == 0 })
-	must(t, u.start())
+	u.away(t, func() {
+		u.kill9()
+		eventually(t, "children to die with their parent", func() bool { return len(living(before)) == 0 })
+	})
 	after := u.status(t)
 	equal(t, "round trip", after.RoundTrips[0][1], 66)
 	equal(t, "lags", fmt.Sprint(after.Changed.Lags), "[{ams 20}]")
@@ -152,14 +153,15 @@ func TestRegionsCanBeAddedToAWorld(t *testing.T) {
 	u := newUp(t, "mad")
 	d := u.create(t, "mad")
 	must(t, d.connect("mad").Set(d.ctx, "k", "v", 0).Err())
-	must(t, u.stop())
-	if message := u.refuses(t, "up", "--regions", "ams"); !strings.Contains(message, "mad") || !strings.Contains(message, "can't be taken away") {
-		t.Errorf("a world without one of its regions: %s", message)
-	}
-	if message := u.refuses(t, "up", "--regions", "mad,atlantis"); !strings.Contains(message, `"atlantis" not found`) || !strings.Contains(message, "Amsterdam, Netherlands (ams)") {
-		t.Errorf("a region that doesn't exist: %s", message)
-	}
-	must(t, u.start("ams", "mad"))
+	u.away(t, func() {
+		must(t, u.stop())
+		if message := u.refuses(t, "up", "--regions", "ams"); !strings.Contains(message, "mad") || !strings.Contains(message, "can't be taken away") {
+			t.Errorf("a world without one of its regions: %s", message)
+		}
+		if message := u.refuses(t, "up", "--regions", "mad,atlantis"); !strings.Contains(message, `"atlantis" not found`) || !strings.Contains(message, "Amsterdam, Netherlands (ams)") {
+			t.Errorf("a region that doesn't exist: %s", message)
+		}
+	}, "ams", "mad")
 	u.vecino(t, "redis", "update", d.name, "--replica-regions", "ams")
 	var now api.Database
 	u.ask(t, &now, "redis", "status", d.name)
