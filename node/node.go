@@ -170,6 +170,8 @@ type Node struct {
 type placed struct {
 	*session.Tenant
 	shard *shard
+
+	room atomic.Uint32 // the session.Room that the keeper wants the tenant to have
 }
 
 // Start opens a node: it recovers what the state directory holds and begins to

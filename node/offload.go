@@ -157,19 +157,25 @@ func (k *keeper) look() (total int64, databases int) {
 		}
 	}
 	for _, p := range k.node.all() {
-		r := rooms[p] // of those that fell asleep meanwhile: Roomy
-		p.Engine.Lock()
-		changes := p.Room() != r
-		p.Engine.Unlock()
-		if changes {
-			p.Owner.Post(func() {
-				p.Engine.Lock()
-				defer p.Engine.Unlock()
-				p.SetRoom(r)
-			})
-		}
+		p.wantRoom(rooms[p]) // of those that fell asleep meanwhile: Roomy
 	}
 	return total, len(list)
+}
+
+// wantRoom has a tenant told how much room there is. Its loop may come to that late, when
+// something else is wanted already: then it is told that.
+func (p *placed) wantRoom(r session.Room) {
+	p.room.Store(uint32(r))
+	p.Engine.Lock()
+	changes := p.Room() != r
+	p.Engine.Unlock()
+	if changes {
+		p.Owner.Post(func() {
+			p.Engine.Lock()
+			defer p.Engine.Unlock()
+			p.SetRoom(session.Room(p.room.Load()))
+		})
+	}
 }
 
 // lookAtProcess lowers the target when the process as a whole takes more than

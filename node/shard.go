@@ -335,7 +335,7 @@ func (s *shard) settleIn(rec *catalog.Database) {
 	s.at[t] = len(s.order)
 	s.order = append(s.order, t)
 	t.Update(*rec)
-	s.node.index(rec, &placed{t, s})
+	s.node.index(rec, &placed{Tenant: t, shard: s})
 	if !slept {
 		s.node.Changed(t)
 	}

@@ -134,6 +134,29 @@ func TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep(t *testing.T) {
 	}
 }
 
+// TestRoomThatComesBackBeforeTheLoopHeardThatThereIsNone: the loop hears of both late, and
+// nobody waits for ever.
+func TestRoomThatComesBackBeforeTheLoopHeardThatThereIsNone(t *testing.T) {
+	c := newCluster(t, "mad")
+	db := c.create("mad")
+	cl := db.client("mad")
+	cl.want("OK", "SET", "key", "1")
+	p := c.nodes["mad"].find(db.id)
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	p.Owner.Post(func() {
+		close(busy)
+		<-goOn
+	})
+	<-busy
+	p.wantRoom(session.Crowded)
+	p.wantRoom(session.Roomy)
+	close(goOn)
+	heard := make(chan struct{})
+	p.Owner.Post(func() { close(heard) })
+	<-heard
+	cl.want("OK", "SET", "key", "2")
+}
+
 func TestKeysOfSleepersExpire(t *testing.T) {
 	c := newCluster(t, "mad")
 	db := c.create("mad")
