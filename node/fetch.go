@@ -87,7 +87,7 @@ func (f *fetcher) Fetch(db *engine.DB, keys []keyspace.ColdKey) {
 	for _, k := range keys {
 		q.asked = append(q.asked, asked{k, now})
 	}
-	f.work.Broadcast()
+	f.work.Signal()
 }
 
 // Wake is called with the lock of the database held. See engine.Storage.
@@ -108,7 +108,8 @@ func (f *fetcher) close() {
 }
 
 // run is a reader. Every other thing that it does is to wake a database, if
-// there is one to be woken, so that neither waits for the other.
+// there is one to be woken, so that neither waits for the other. One that leaves something
+// to be done wakes the next, so that as many are awake as there is work for.
 func (f *fetcher) run() {
 	wakeFirst := false
 	for {
@@ -124,6 +125,7 @@ func (f *fetcher) run() {
 			wakeFirst = false
 			db := f.waking[0]
 			f.waking = f.waking[1:]
+			f.wakeNext()
 			f.mu.Unlock()
 			f.wake(db)
 		} else {
@@ -135,12 +137,20 @@ func (f *fetcher) run() {
 			if q.asked = q.asked[1:]; len(q.asked) > 0 {
 				f.turns = append(f.turns, q)
 			}
+			f.wakeNext()
 			f.mu.Unlock()
 			f.fetch(q, a)
 		}
 		// A reader that always finds something to do would keep its processor
 		// from a loop until the scheduler takes it away, which is long.
 		runtime.Gosched()
+	}
+}
+
+// wakeNext wakes another reader if there is something left for it.
+func (f *fetcher) wakeNext() {
+	if len(f.turns)+len(f.waking) > 0 {
+		f.work.Signal()
 	}
 }
 
