@@ -157,6 +157,57 @@ func TestRoomThatComesBackBeforeTheLoopHeardThatThereIsNone(t *testing.T) {
 	cl.want("OK", "SET", "key", "2")
 }
 
+// TestWritesOfReplicasWaitForRoom: what other nodes forward waits as what the node's own
+// clients write does, in order, and is refused when nothing more can leave.
+func TestWritesOfReplicasWaitForRoom(t *testing.T) {
+	c := newCluster(t, "mad", "scl")
+	db := c.place("mad", "scl")
+	first, second := db.client("scl"), db.client("scl")
+	first.want("OK", "SET", "there", "1")
+	p := db.up("mad")
+	room := func(r session.Room) {
+		t.Helper()
+		done := make(chan struct{})
+		p.Owner.Post(func() {
+			p.Engine.Lock()
+			defer p.Engine.Unlock()
+			p.SetRoom(r)
+			close(done)
+		})
+		<-done
+	}
+	room(session.Crowded)
+	first.send("SET", "waits", "1")
+	first.send("DEL", "there") // behind it
+	first.send("MULTI")
+	first.send("APPEND", "waits", "2")
+	first.send("EXEC")
+	second.want("(integer) 0", "DEL", "none") // what makes nothing larger doesn't wait,
+	second.want("(integer) 1", "EXISTS", "there")
+	room(session.Roomy)
+	for _, want := range []string{"OK", "(integer) 1", "OK", "QUEUED", "1) (integer) 2"} {
+		if got := first.receive(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+
+	room(session.Crowded)
+	first.send("SET", "goes", "1")
+	second.want("(integer) 0", "DEL", "none")
+	first.conn.Close() // and nobody waits for it any more
+	room(session.Full)
+	if got := second.do("SET", "large", "1"); !strings.HasPrefix(got, "(error) OOM ") {
+		t.Error(got)
+	}
+	second.want("(integer) 1", "DEL", "waits")
+	room(session.Roomy)
+	second.want("OK", "SET", "large", "1")
+	db.applied("scl", "mad")
+	if db.contents("scl") != db.contents("mad") {
+		t.Error("the copies differ")
+	}
+}
+
 func TestKeysOfSleepersExpire(t *testing.T) {
 	c := newCluster(t, "mad")
 	db := c.create("mad")

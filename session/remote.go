@@ -31,6 +31,8 @@ type remoteID struct {
 //	    |               +------------------------+
 //	    +--> behind, while one is parked
 //
+// Behind stands also a request that has to wait for room in the node's memory; see Room.
+//
 // While the link is down nothing is parked: whatever would be popped for the
 // session might never reach it. It sends the request again when it can.
 type remote struct {
@@ -54,6 +56,8 @@ type remote struct {
 	end    *unblocking // of a request that is to wait no longer
 
 	waitDisk *durableWait
+
+	crowded bool // the first of behind waits until the node has room for it
 }
 
 type answered struct {
@@ -115,7 +119,7 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 		rm.again(r.req)
 	case t.feed == nil: // the catalog moved on; the session hears of it, too
 		t.answer(id, r.req, errorReply(errNotPrimary))
-	case rm.parked == nil:
+	case rm.parked == nil && !rm.crowded:
 		rm.run(&r, payload)
 	case n == 0 || rm.behind[n-1].req < r.req:
 		rm.behind = append(rm.behind, waitingRequest{r.req, append([]byte(nil), payload...)})
@@ -171,6 +175,9 @@ func (rm *remote) ahead(r *request) {
 
 // run carries a request out, which payload is.
 func (rm *remote) run(r *request, payload []byte) {
+	if !rm.hasRoom(r, payload) {
+		return
+	}
 	t := rm.tenant
 	rm.last = r.req
 	rm.db, rm.proto = r.db, 2
@@ -339,7 +346,7 @@ func (rm *remote) unpark() {
 
 // goOn runs what came behind the request that waited.
 func (rm *remote) goOn() {
-	for rm.parked == nil && len(rm.behind) > 0 {
+	for rm.parked == nil && !rm.crowded && len(rm.behind) > 0 {
 		next := rm.behind[0]
 		rm.behind[0] = waitingRequest{}
 		rm.behind = rm.behind[1:]
@@ -367,7 +374,7 @@ func (rm *remote) interrupt() {
 		rm.unpark()
 		rm.last--
 	}
-	rm.behind = nil
+	rm.behind, rm.crowded = nil, false
 }
 
 // refuse answers what waits: this isn't the primary any more.
@@ -380,7 +387,7 @@ func (rm *remote) refuse() {
 		rm.last = w.req
 		rm.answer(w.req, errorReply(errNotPrimary))
 	}
-	rm.behind = nil
+	rm.behind, rm.crowded = nil, false
 }
 
 // remoteClosed says that nobody waits for a session any more.
@@ -395,6 +402,7 @@ func (t *Tenant) remoteClosed(node string, payload []byte) error {
 func (t *Tenant) dropRemote(rm *remote) {
 	if rm != nil {
 		rm.unpark()
+		rm.behind, rm.crowded = nil, false
 		delete(t.remotes, rm.id)
 	}
 }
@@ -418,7 +426,7 @@ func (t *Tenant) remotesOf(node string) []*remote {
 // given up long ago.
 func (t *Tenant) forgetRemotes(now int64) {
 	for _, rm := range t.remotes {
-		if now-rm.seen > remoteIdle && rm.parked == nil {
+		if now-rm.seen > remoteIdle && rm.parked == nil && !rm.crowded {
 			t.dropRemote(rm)
 		}
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"vecino/command"
 	"vecino/engine"
 )
@@ -33,12 +35,34 @@ func (t *Tenant) SetRoom(r Room) {
 	}
 	line := t.crowd
 	t.crowd = nil
-	for _, s := range line {
-		if s.crowded {
-			s.crowded, s.metered = false, false
-			s.conn.Resume()
-		}
+	for _, w := range line {
+		w.roomAgain()
 	}
+}
+
+// crowded is who stands in line until there is room.
+type crowded interface {
+	roomAgain()
+}
+
+func (s *Session) roomAgain() {
+	if s.crowded {
+		s.crowded, s.metered = false, false
+		s.conn.Resume()
+	}
+}
+
+func (rm *remote) roomAgain() {
+	if !rm.crowded {
+		return
+	}
+	rm.crowded = false
+	t := rm.tenant
+	t.after(0, func() { // the database may be about to fall asleep
+		t.Engine.Lock()
+		defer t.Engine.Unlock()
+		rm.goOn()
+	})
 }
 
 // hasRoom reports whether a command may be run as far as the node's memory
@@ -66,4 +90,29 @@ func (s *Session) adds(row *command.Row) bool {
 		}
 	}
 	return row.Has(command.GrowsMemory)
+}
+
+// hasRoom reports whether a request may be run as far as the node's memory goes. Else it
+// was refused, or stands before those that came behind it until there is room.
+func (rm *remote) hasRoom(r *request, payload []byte) bool {
+	t := rm.tenant
+	if t.room == Roomy || !slices.ContainsFunc(r.argvs, addsWords) {
+		return true
+	}
+	if t.room == Full {
+		rm.last = r.req
+		rm.answer(r.req, errorReply(command.ErrNodeFull))
+		return false
+	}
+	rm.last = min(rm.last, r.req-1) // it hasn't begun
+	rm.behind = slices.Insert(rm.behind, 0, waitingRequest{r.req, slices.Clone(payload)})
+	rm.crowded = true
+	t.crowd = append(t.crowd, rm)
+	return false
+}
+
+// addsWords reports whether the command that argv is may make a database larger.
+func addsWords(argv [][]byte) bool {
+	row, err := command.Resolve(argv)
+	return err == nil && row.Has(command.GrowsMemory)
 }

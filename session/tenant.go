@@ -106,7 +106,7 @@ type Tenant struct {
 
 	durable  durable
 	room     Room
-	crowd    []*Session // that wait for room
+	crowd    []crowded // who waits for room
 	active   atomic.Int64
 	told     catalog.Position // the head when all copies followed, or were told of it
 	late     lateFrames
