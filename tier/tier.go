@@ -147,9 +147,7 @@ func Open(dir string, opts Options) (_ *Tier, err error) {
 // openPebble opens Pebble on a goroutine of its own: when Pebble would have
 // ended the process, that is where it hangs.
 func (t *Tier) openPebble() error {
-	// Pebble takes what a memory table occupies from the cache, and has two of them
-	// when one is on its way to disk.
-	t.cache = pebble.NewCache(t.opts.CacheBytes + 2*t.opts.MemBytes)
+	t.cache = pebble.NewCache(t.opts.CacheBytes)
 	t.pebble = t.pebbleOptions()
 	type result struct {
 		db  *pebble.DB
