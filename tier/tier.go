@@ -29,7 +29,7 @@ type Options struct {
 	// CacheBytes is how much memory holds blocks of tables. More saves reading
 	// and checking a block (5 µs from the page cache, 80 from the disk) when
 	// values that were read lately are read again; the values themselves the
-	// node keeps. Default 16 MiB.
+	// node keeps. What memory tables occupy comes off it. Default 16 MiB.
 	CacheBytes int64
 	// MemBytes is how much of what small sessions wrote is held in memory before
 	// it becomes a table; up to four times as much while the disk is slow. More
