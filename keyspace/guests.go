@@ -103,8 +103,9 @@ func (ks *Keyspace) welcome(db int, hash uint64, key []byte, sunk bool) {
 	}
 }
 
-// fewGuests are always remembered, of more one for each sixteen records. Who came before them stays.
-const fewGuests = 1 << 14
+// fewGuests are always remembered, of more one for each sixteen records: each takes some
+// 130 bytes, which no budget counts. Who came before them stays.
+const fewGuests = 64
 
 // Guests is how many bytes those take, about, that came back from the tier and may not
 // have been used again.
