@@ -103,6 +103,18 @@ func TestADatabaseSleepsUnderItsConnectionsAndWithoutThem(t *testing.T) {
 	db.client("mad").want(`"new"`, "GET", "s8")
 }
 
+// setRoom tells a tenant how much room there is, and returns when it has heard it.
+func setRoom(p *placed, r session.Room) {
+	heard := make(chan struct{})
+	p.Owner.Post(func() {
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		p.SetRoom(r)
+		close(heard)
+	})
+	<-heard
+}
+
 // TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep: a database that sleeps holds
 // nothing, so there is room for it, and nobody else would tell those who wait.
 func TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep(t *testing.T) {
@@ -111,14 +123,7 @@ func TestWhoWaitsForRoomIsServedWhenTheDatabaseFallsAsleep(t *testing.T) {
 	cl := db.client("mad")
 	cl.fill(0, 10)
 	p := c.nodes["mad"].find(db.id)
-	crowded := make(chan struct{})
-	p.Owner.Post(func() {
-		p.Engine.Lock()
-		defer p.Engine.Unlock()
-		p.SetRoom(session.Crowded)
-		close(crowded)
-	})
-	<-crowded
+	setRoom(p, session.Crowded)
 	cl.conn.Write(resp.AppendCommand(resp.AppendCommand(nil, "PING"), "SET", "waits", "for room"))
 	if got := cl.receive(); got != "PONG" { // and behind it SET stands in line
 		t.Fatal(got)
@@ -165,18 +170,7 @@ func TestWritesOfReplicasWaitForRoom(t *testing.T) {
 	first, second := db.client("scl"), db.client("scl")
 	first.want("OK", "SET", "there", "1")
 	p := db.up("mad")
-	room := func(r session.Room) {
-		t.Helper()
-		done := make(chan struct{})
-		p.Owner.Post(func() {
-			p.Engine.Lock()
-			defer p.Engine.Unlock()
-			p.SetRoom(r)
-			close(done)
-		})
-		<-done
-	}
-	room(session.Crowded)
+	setRoom(p, session.Crowded)
 	first.send("SET", "waits", "1")
 	first.send("DEL", "there") // behind it
 	first.send("MULTI")
@@ -184,23 +178,53 @@ func TestWritesOfReplicasWaitForRoom(t *testing.T) {
 	first.send("EXEC")
 	second.want("(integer) 0", "DEL", "none") // what makes nothing larger doesn't wait,
 	second.want("(integer) 1", "EXISTS", "there")
-	room(session.Roomy)
+	setRoom(p, session.Roomy)
 	for _, want := range []string{"OK", "(integer) 1", "OK", "QUEUED", "1) (integer) 2"} {
 		if got := first.receive(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
 
-	room(session.Crowded)
+	setRoom(p, session.Crowded)
+	first.send("SET", "waits", "1")
+	second.want("(integer) 0", "DEL", "none")
+	busy, come, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	p.Owner.Post(func() {
+		close(busy)
+		<-come
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		p.SetRoom(session.Roomy)
+		close(done)
+	})
+	<-busy
+	first.send("APPEND", "waits", "2") // comes before the turn in which SET goes on
+	c.eventually("a request for a tenant that is away", func() (err error) {
+		p.shard.do(func() {
+			if p.Owner.Backlog() == 0 {
+				err = errors.New("nothing waits for its turn")
+			}
+		})
+		return err
+	})
+	close(come)
+	<-done
+	for _, want := range []string{"OK", "(integer) 2"} {
+		if got := first.receive(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+
+	setRoom(p, session.Crowded)
 	first.send("SET", "goes", "1")
 	second.want("(integer) 0", "DEL", "none")
 	first.conn.Close() // and nobody waits for it any more
-	room(session.Full)
+	setRoom(p, session.Full)
 	if got := second.do("SET", "large", "1"); !strings.HasPrefix(got, "(error) OOM ") {
 		t.Error(got)
 	}
 	second.want("(integer) 1", "DEL", "waits")
-	room(session.Roomy)
+	setRoom(p, session.Roomy)
 	second.want("OK", "SET", "large", "1")
 	db.applied("scl", "mad")
 	if db.contents("scl") != db.contents("mad") {

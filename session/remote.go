@@ -56,8 +56,6 @@ type remote struct {
 	end    *unblocking // of a request that is to wait no longer
 
 	waitDisk *durableWait
-
-	crowded bool // the first of behind waits until the node has room for it
 }
 
 type answered struct {
@@ -119,7 +117,7 @@ func (t *Tenant) forwarded(node string, payload []byte) error {
 		rm.again(r.req)
 	case t.feed == nil: // the catalog moved on; the session hears of it, too
 		t.answer(id, r.req, errorReply(errNotPrimary))
-	case rm.parked == nil && !rm.crowded:
+	case rm.parked == nil && n == 0:
 		rm.run(&r, payload)
 	case n == 0 || rm.behind[n-1].req < r.req:
 		rm.behind = append(rm.behind, waitingRequest{r.req, append([]byte(nil), payload...)})
@@ -346,12 +344,15 @@ func (rm *remote) unpark() {
 
 // goOn runs what came behind the request that waited.
 func (rm *remote) goOn() {
-	for rm.parked == nil && !rm.crowded && len(rm.behind) > 0 {
+	for rm.parked == nil && len(rm.behind) > 0 {
 		next := rm.behind[0]
 		rm.behind[0] = waitingRequest{}
 		rm.behind = rm.behind[1:]
 		if r, err := parseRequest(next.payload); err == nil {
 			rm.run(&r, next.payload)
+		}
+		if len(rm.behind) > 0 && rm.behind[0].req == next.req {
+			return // there is no room for it
 		}
 	}
 }
@@ -374,7 +375,7 @@ func (rm *remote) interrupt() {
 		rm.unpark()
 		rm.last--
 	}
-	rm.behind, rm.crowded = nil, false
+	rm.behind = nil
 }
 
 // refuse answers what waits: this isn't the primary any more.
@@ -387,7 +388,7 @@ func (rm *remote) refuse() {
 		rm.last = w.req
 		rm.answer(w.req, errorReply(errNotPrimary))
 	}
-	rm.behind, rm.crowded = nil, false
+	rm.behind = nil
 }
 
 // remoteClosed says that nobody waits for a session any more.
@@ -402,7 +403,7 @@ func (t *Tenant) remoteClosed(node string, payload []byte) error {
 func (t *Tenant) dropRemote(rm *remote) {
 	if rm != nil {
 		rm.unpark()
-		rm.behind, rm.crowded = nil, false
+		rm.behind = nil
 		delete(t.remotes, rm.id)
 	}
 }
@@ -426,7 +427,7 @@ func (t *Tenant) remotesOf(node string) []*remote {
 // given up long ago.
 func (t *Tenant) forgetRemotes(now int64) {
 	for _, rm := range t.remotes {
-		if now-rm.seen > remoteIdle && rm.parked == nil && !rm.crowded {
+		if now-rm.seen > remoteIdle && rm.parked == nil && len(rm.behind) == 0 {
 			t.dropRemote(rm)
 		}
 	}

@@ -53,10 +53,6 @@ func (s *Session) roomAgain() {
 }
 
 func (rm *remote) roomAgain() {
-	if !rm.crowded {
-		return
-	}
-	rm.crowded = false
 	t := rm.tenant
 	t.after(0, func() { // the database may be about to fall asleep
 		t.Engine.Lock()
@@ -106,7 +102,6 @@ func (rm *remote) hasRoom(r *request, payload []byte) bool {
 	}
 	rm.last = min(rm.last, r.req-1) // it hasn't begun
 	rm.behind = slices.Insert(rm.behind, 0, waitingRequest{r.req, slices.Clone(payload)})
-	rm.crowded = true
 	t.crowd = append(t.crowd, rm)
 	return false
 }
