@@ -432,7 +432,7 @@ func (db *DB) make(effects []byte, origin journal.Origin, now int64) {
 	})
 	db.stats.Writes++
 	db.store(db.buf)
-	const keep = 1 << 20
+	const keep = 64 << 10
 	if cap(db.buf) > keep {
 		db.buf = nil
 	}

@@ -209,7 +209,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 			r.KeepBody, state = true, behind
 		}
 	} else {
-		const keep = 1 << 20
+		const keep = 64 << 10
 		if cap(t.body) > keep {
 			t.body = nil
 		}

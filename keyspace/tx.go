@@ -88,7 +88,7 @@ func (tx *Tx) EndCommand() {
 func (tx *Tx) End() (effects []byte, woken []Woken) {
 	tx.EndCommand()
 	tx.ks.inTx, tx.ks.running = false, false
-	const keep = 1 << 20 // what one huge transaction grew is not kept for ever
+	const keep = 64 << 10 // what one huge transaction grew is not kept: each awake database has such a buffer
 	effects = tx.effects
 	if cap(tx.effects) > keep {
 		tx.effects = nil

@@ -196,6 +196,17 @@ func TestListEmpty(t *testing.T) {
 	}
 }
 
+// Tiny elements fill few bytes of a chunk before its number of them is reached.
+func TestListOfTinyElements(t *testing.T) {
+	l := NewList()
+	for range 100_000 {
+		l.PushFront([]byte("tic"))
+	}
+	if most := l.Len() * (entrySize(3) + 1); l.Size() > most {
+		t.Errorf("%d elements of 3 bytes take %d, more than %d", l.Len(), l.Size(), most)
+	}
+}
+
 func TestListRemoveValueOfAll(t *testing.T) {
 	for _, count := range []int{0, 1000, -1000, 1000000, -1000000} {
 		l := NewList()

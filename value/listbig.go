@@ -406,7 +406,7 @@ func (l *bigList) makeRoom(p place, size int, before bool, v []byte) {
 		if used == 0 && l.chunks > 1 {
 			// Others like it will follow: they get all their room at once, since
 			// growing copies, and touches fresh memory, several times over.
-			room = max(min(chunkLen*size, chunkBytes), chunkBytes/4)
+			room = max(min(chunkLen*size, chunkBytes), chunkBytes/16)
 			if size > chunkBytes/2 {
 				room = size
 			}
