@@ -648,7 +648,7 @@ func (c *Conn) write() {
 		c.judge()
 		return
 	}
-	c.usual = classOf(c.sent)
+	c.usual = max(classOf(c.sent), c.usual-min(c.usual, 1)) // by steps, since they vary
 	c.releaseOut()
 	if c.flushFirst && c.state == open {
 		c.socket.drain(c.loop.Load().runner.shared)
