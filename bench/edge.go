@@ -88,7 +88,7 @@ func (b *bench) edge() (string, error) {
 			}
 		}
 		if b.profile != "" {
-			finish := b.takeProfile(node.admin, node.process, "edge "+c.name)
+			finish := b.takeProfile(node.admin, node.process, "edge "+c.name, nil)
 			var spare []hopRound // doesn't count
 			if err := errors.Join(measure(through, &spare), measure(through, &spare), finish()); err != nil {
 				return "", err
