@@ -334,7 +334,7 @@ func (c *Conn) Move(to *Loop) {
 func (c *Conn) GiveTo(o *Owner) {
 	if o.loop == c.loop.Load() {
 		c.SetOwner(o)
-		c.Again()
+		c.again() // not Again: o may be away, and what is asked then is for its call
 		return
 	}
 	c.toOwner = o
@@ -728,18 +728,20 @@ func (c *Conn) depart() {
 	}
 }
 
-// arrive is the other half of depart, on the new loop's thread.
+// arrive is the other half of depart, on the new loop's thread. The owner may be away:
+// nothing is asked of it.
 func (c *Conn) arrive(l *Loop) {
 	c.state, c.target = open, nil
 	c.owner, c.toOwner = cmp.Or(c.toOwner, l.common), nil
 	c.blocked, c.seen = false, 0
 	if err := l.admit(c); err != nil {
 		l.know(c)
-		c.fail(err)
+		c.state, c.err = closing, err
+		l.leaving = append(l.leaving, c)
 		return
 	}
 	if c.OutPending() > 0 || c.flushFirst {
 		c.markDirty()
 	}
-	c.Again()
+	c.again()
 }

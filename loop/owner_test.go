@@ -359,6 +359,40 @@ func TestConnectionMovesWhileTheLoopIsTakenOver(t *testing.T) {
 	ask(t, mover, "after")
 }
 
+// A connection that comes to an owner in a call leaves alone what is the call's.
+func TestConnectionComesWhileItsOwnerIsAway(t *testing.T) {
+	l, other := startLoop(t, Options{}), startLoop(t, Options{})
+	s := newStuck(l)
+	slow := connect(t, l, s)
+	var comers []net.Conn
+	for _, from := range []*Loop{l, other} {
+		comers = append(comers, connect(t, from, &funcs{data: func(c *Conn, in []byte) int {
+			c.SetHandler(s)
+			c.GiveTo(s.owner)
+			return 0
+		}}))
+	}
+	send(t, slow, "block\n")
+	<-s.entered
+	for _, c := range comers {
+		send(t, c, "come\n")
+	}
+	for waiting := 0; waiting < len(comers); {
+		do(t, l, func() {
+			waiting = s.owner.Backlog()
+			if !s.owner.Here() && len(s.owner.ops) > 0 {
+				t.Error("the loop has written what the call may be writing")
+				waiting = len(comers)
+			}
+		})
+	}
+	close(s.release)
+	expect(t, slow, "block\n")
+	for _, c := range comers {
+		expect(t, c, "come\n")
+	}
+}
+
 // Owner whose lock somebody holds is passed over.
 func TestOwnerThatIsNotReady(t *testing.T) {
 	l := startLoop(t, Options{})

@@ -209,8 +209,8 @@ func (a *arrival) follow(c *loop.Conn) {
 			c.Close()
 		default:
 			a.to = p
+			c.Resume() // while it is its old owner's: the new one may be away
 			c.SetOwner(p.Owner)
-			c.Resume()
 			p.Do(func() { a.open(c) })
 		}
 	})
