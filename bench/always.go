@@ -36,7 +36,7 @@ func (b *bench) always() (string, error) {
 			}
 		}
 		spare := &contender{rival: node} // its rounds don't count
-		if err := b.profiled(node, fmt.Sprintf("always %d B", size), nil, func() error { return errors.Join(b.round(spare, c, n), b.round(spare, c, n)) }); err != nil {
+		if err := b.profiled(node.admin, node.process, fmt.Sprintf("always %d B", size), nil, func() error { return errors.Join(b.round(spare, c, n), b.round(spare, c, n)) }); err != nil {
 			return "", err
 		}
 		var speed, cpu []float64

@@ -87,12 +87,9 @@ func (b *bench) edge() (string, error) {
 				return "", err
 			}
 		}
-		if b.profile != "" {
-			finish := b.takeProfile(node.admin, node.process, "edge "+c.name, nil)
-			var spare []hopRound // doesn't count
-			if err := errors.Join(measure(through, &spare), measure(through, &spare), finish()); err != nil {
-				return "", err
-			}
+		var spare []hopRound // doesn't count
+		if err := b.profiled(node.admin, node.process, "edge "+c.name, nil, func() error { return errors.Join(measure(through, &spare), measure(through, &spare)) }); err != nil {
+			return "", err
 		}
 		mid := func(rounds []hopRound, figure func(hopRound) float64) float64 { return median(each(rounds, figure)) }
 		rps := func(r hopRound) float64 { return r.rps / 1000 }

@@ -92,7 +92,7 @@ func (b *bench) latency() (string, error) {
 			}
 		}
 		load.door = node.door()
-		if err := b.profiled(node, "latency "+shape.name, nil, func() error { _, err := load.run(b.ctx); return err }); err != nil {
+		if err := b.profiled(node.admin, node.process, "latency "+shape.name, nil, func() error { _, err := load.run(b.ctx); return err }); err != nil {
 			return "", err
 		}
 		var ratios []float64

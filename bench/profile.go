@@ -47,11 +47,11 @@ func (b *bench) takeProfile(admin string, p *process, what string, into spending
 
 // profiled takes a profile of a node while something runs that doesn't count.
 // With neither -profile nor a spending it does nothing.
-func (b *bench) profiled(r *rival, what string, into spending, run func() error) error {
+func (b *bench) profiled(admin string, p *process, what string, into spending, run func() error) error {
 	if b.profile == "" && into == nil {
 		return nil
 	}
-	finish := b.takeProfile(r.admin, r.process, what, into)
+	finish := b.takeProfile(admin, p, what, into)
 	return errors.Join(run(), finish())
 }
 
@@ -129,19 +129,20 @@ func partOf(stack []string) part {
 	return goRuntime
 }
 
-// shares is a table of spendings in percent.
-func shares(names []string, of []spending) *table {
-	t := &table{head: append([]string{"% of the node's CPU"}, partNames[:]...)}
-	for i, s := range of {
-		var total int64
-		for _, ns := range s {
-			total += ns
-		}
-		row := []string{names[i]}
-		for p := range parts {
-			row = append(row, fmt.Sprintf("%.0f", 100*float64(s[p])/float64(max(total, 1))))
-		}
-		t.add(row...)
+// newShares is a table of what parts take of a node's CPU, in percent.
+func newShares() *table {
+	return &table{head: append([]string{"% of the node's CPU"}, partNames[:]...)}
+}
+
+// row is a spending's in such a table.
+func (s spending) row(name string) []string {
+	var total int64
+	for _, ns := range s {
+		total += ns
 	}
-	return t
+	row := []string{name}
+	for p := range parts {
+		row = append(row, fmt.Sprintf("%.0f", 100*float64(s[p])/float64(max(total, 1))))
+	}
+	return row
 }

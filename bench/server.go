@@ -90,12 +90,12 @@ func (b *bench) server() (string, error) {
 	t := &table{head: []string{"case", "Redis k/s", "Vecino k/s", "ratio", "p99 ms, Redis", "p99 ms, Vecino", "Redis CPU µs", "Vecino CPU µs", "CPU ratio", "of the rounds"}}
 	speeds, costs := map[int][]float64{}, map[int][]float64{} // ratios by pipeline
 	spent := map[int]spending{}
+	for _, pipeline := range pipelines {
+		spent[pipeline] = spending{}
+	}
 	for _, c := range serverCases() {
 		if !strings.Contains(c.String(), b.cases) || b.quick && b.cases == "" && c.size >= 1024 {
 			continue
-		}
-		if spent[c.pipeline] == nil {
-			spent[c.pipeline] = spending{}
 		}
 		redis, vecino, err := b.serverCase(c, spent[c.pipeline])
 		if err != nil {
@@ -122,17 +122,16 @@ func (b *bench) server() (string, error) {
 		return "", fmt.Errorf("no case is named like %q; they are named like \"GET -P 1 3 B\" and \"ZADD -P 16\"", b.cases)
 	}
 	sum := &table{head: []string{"geometric mean of Redis's", "CPU per command", "aim", "throughput", "aim"}}
-	var profiled []string
-	var of []spending
+	profiles := newShares()
 	for _, pipeline := range pipelines {
 		if len(costs[pipeline]) > 0 {
 			speed, cost, aim := geomean(speeds[pipeline]), geomean(costs[pipeline]), aims[pipeline]
-			profiled, of = append(profiled, fmt.Sprintf("-P %d", pipeline)), append(of, spent[pipeline])
+			profiles.add(spent[pipeline].row(fmt.Sprintf("-P %d", pipeline))...)
 			sum.add(fmt.Sprintf("-P %d, %d cases", pipeline, len(costs[pipeline])), judged(fmt.Sprintf("%.2f", cost), meets(cost, aim.cpu)), fmt.Sprintf("≤ %.1f", aim.cpu),
 				judged(fmt.Sprintf("%.2f", speed), meets(aim.throughput, speed)), fmt.Sprintf("≥ %.2f", aim.throughput))
 		}
 	}
-	return t.String() + "\n\n" + sum.String() + "\n\n" + shares(profiled, of).String(), nil
+	return t.String() + "\n\n" + sum.String() + "\n\n" + profiles.String(), nil
 }
 
 // meets reports whether a figure is no greater than another once both are
@@ -174,7 +173,7 @@ func (b *bench) serverCase(c serverCase, into spending) (redis, vecino []round, 
 		}
 	}
 	spare := &contender{rival: v.rival} // its rounds don't count
-	if err := b.profiled(v.rival, "server "+c.String(), into, func() error { return errors.Join(b.round(spare, c, n), b.round(spare, c, n)) }); err != nil {
+	if err := b.profiled(v.admin, v.process, "server "+c.String(), into, func() error { return errors.Join(b.round(spare, c, n), b.round(spare, c, n)) }); err != nil {
 		return nil, nil, err
 	}
 	return r.rounds, v.rounds, nil

@@ -92,8 +92,7 @@ func (b *bench) tier() (string, error) {
 	}
 
 	t := &table{head: []string{"GET", "all in memory k/s", "budget k/s", "ratio", "of the rounds", "errors"}}
-	var names []string
-	var spent []spending
+	profiles := newShares()
 	var rate float64
 	for _, together := range []int{1, 16} {
 		load := traffic{conns: clients, together: together, lasts: pick(b, 4*time.Second, 500*time.Millisecond), command: mostlyHot(n)}
@@ -112,10 +111,11 @@ func (b *bench) tier() (string, error) {
 			}
 		}
 		load.door = small.door()
-		names, spent = append(names, fmt.Sprintf("budget, -P %d", together)), append(spent, spending{})
-		if err := b.profiled(small, fmt.Sprintf("tier -P %d", together), spent[len(spent)-1], func() error { _, err := load.run(b.ctx); return err }); err != nil {
+		spent := spending{}
+		if err := b.profiled(small.admin, small.process, fmt.Sprintf("tier -P %d", together), spent, func() error { _, err := load.run(b.ctx); return err }); err != nil {
 			return "", err
 		}
+		profiles.add(spent.row(fmt.Sprintf("budget, -P %d", together))...)
 		var ratios []float64
 		for i := range rps[full] {
 			ratios = append(ratios, rps[small][i]/rps[full][i])
@@ -173,7 +173,7 @@ func (b *bench) tier() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := t.String() + "\n\n" + slow.String() + "\n\n" + shares(names, spent).String() + fmt.Sprintf("\n\n%d MiB of values of %d B in a budget of %d MiB; one key of %d is hot and gets %.0f %% of the reads. Filling took %.0f s with everything in memory, %.0f s with the budget; "+
+	text := t.String() + "\n\n" + slow.String() + "\n\n" + profiles.String() + fmt.Sprintf("\n\n%d MiB of values of %d B in a budget of %d MiB; one key of %d is hot and gets %.0f %% of the reads. Filling took %.0f s with everything in memory, %.0f s with the budget; "+
 		"then the load ran %.0f s and %.0f s until it didn't get faster any more. RSS at the end: %.0f MiB and %.0f MiB. %s The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
 		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), warm[full].Seconds(), warm[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), hitRatio(before, after), aimTier, aimHotKeys)
 	return text, nil

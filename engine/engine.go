@@ -432,10 +432,7 @@ func (db *DB) make(effects []byte, origin journal.Origin, now int64) {
 	})
 	db.stats.Writes++
 	db.store(db.buf)
-	const keep = 64 << 10
-	if cap(db.buf) > keep {
-		db.buf = nil
-	}
+	db.buf = keyspace.Spare(db.buf)
 }
 
 // store hands the entry of pos to the journal and to whoever listens.

@@ -12,6 +12,14 @@ import (
 
 const tooLarge = "-ERR max single record size exceeded "
 
+func TestALargeEntryLeavesNoBuffer(t *testing.T) {
+	b := open(t)
+	b.want("+OK ", "SET key "+strings.Repeat("x", 1<<20))
+	if n := cap(b.db.buf); n > 1<<19 {
+		t.Errorf("a buffer for entries of %d bytes is kept", n)
+	}
+}
+
 func TestAValueCannotGrowBeyondARecord(t *testing.T) {
 	b := open(t)
 	b.db.SetLimits(catalog.Limits{RecordBytes: 10_000}, eviction.NoEviction)

@@ -49,6 +49,25 @@ func (w *writer) fill(n, length int) {
 	}
 }
 
+// What one large write has grown doesn't stay with the database.
+func TestALargeWriteLeavesNoBuffers(t *testing.T) {
+	w := newWriter()
+	sweep := func() {
+		var c Cursor
+		w.ks.Sweep(&c, 0, 100, func(*Record) {})
+	}
+	w.fill(1, 1<<20)
+	sweep()
+	if n := cap(w.ks.tx.effects); n > 1<<19 {
+		t.Errorf("a buffer for effects of %d bytes is kept", n)
+	}
+	w.fill(1, 1)
+	sweep()
+	if n := cap(w.ks.tier.body); n > 1<<19 {
+		t.Errorf("a buffer for bodies of %d bytes is kept", n)
+	}
+}
+
 // A collection gets room to grow when it grows, not when it is made.
 func TestANewCollectionHasNoRoomToSpare(t *testing.T) {
 	if slab.Scramble(false) {

@@ -209,10 +209,7 @@ func (ks *Keyspace) store(db int, e entry) *Record {
 			r.KeepBody, state = true, behind
 		}
 	} else {
-		const keep = 64 << 10
-		if cap(t.body) > keep {
-			t.body = nil
-		}
+		t.body = Spare(t.body)
 		if r.Parts = ks.saveParts(db, e); r.Parts != nil {
 			t.body = append(t.body[:0], tierVersion|bodyParts)
 			t.body = binary.AppendUvarint(t.body, seq)

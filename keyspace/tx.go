@@ -88,12 +88,18 @@ func (tx *Tx) EndCommand() {
 func (tx *Tx) End() (effects []byte, woken []Woken) {
 	tx.EndCommand()
 	tx.ks.inTx, tx.ks.running = false, false
-	const keep = 64 << 10 // what one huge transaction grew is not kept: each awake database has such a buffer
 	effects = tx.effects
-	if cap(tx.effects) > keep {
-		tx.effects = nil
-	}
+	tx.effects = Spare(effects)
 	return effects, tx.woken
+}
+
+// Spare is a buffer as it is kept for the next write: not at all when a large one has grown
+// it, for each database that is awake has such buffers.
+func Spare(buf []byte) []byte {
+	if cap(buf) > 64<<10 {
+		return nil
+	}
+	return buf
 }
 
 // Changed reports whether anything was changed so far.

@@ -359,6 +359,29 @@ func TestConnectionMovesWhileTheLoopIsTakenOver(t *testing.T) {
 	ask(t, mover, "after")
 }
 
+// Replies vary in size, so the size of a connection's buffer for them sinks by steps.
+func TestBufferForRepliesSinksBySteps(t *testing.T) {
+	l := startLoop(t, Options{})
+	var conn *Conn
+	peer := connect(t, l, &funcs{data: func(c *Conn, in []byte) int {
+		conn = c
+		c.Out = append(c.Out, make([]byte, smallest*len(in))...)
+		return len(in)
+	}})
+	for _, step := range []struct {
+		replies int // of the smallest size
+		usual   uint8
+	}{{8, 3}, {1, 2}, {4, 2}, {1, 1}, {1, 0}, {1, 0}, {2, 1}} {
+		send(t, peer, strings.Repeat("x", step.replies))
+		expect(t, peer, string(make([]byte, smallest*step.replies)))
+		do(t, l, func() {
+			if conn.usual != step.usual {
+				t.Errorf("class %d after a reply of %d, want %d", conn.usual, step.replies, step.usual)
+			}
+		})
+	}
+}
+
 // A connection that comes to an owner in a call leaves alone what is the call's.
 func TestConnectionComesWhileItsOwnerIsAway(t *testing.T) {
 	l, other := startLoop(t, Options{}), startLoop(t, Options{})
