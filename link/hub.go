@@ -204,6 +204,7 @@ func (h *Hub) SetPeers(nodes []catalog.Node) {
 		}
 	}
 	before, after := *h.peers.Load(), make(map[string]*peer, len(nodes))
+	var joined []*peer
 	for _, n := range nodes {
 		if n.ID == "" || n.ID == h.cfg.Node || after[n.ID] != nil {
 			continue
@@ -212,7 +213,7 @@ func (h *Hub) SetPeers(nodes []catalog.Node) {
 		if p == nil {
 			p = newPeer(h, n)
 			p.after = h.mu.leaving[n.ID]
-			h.tasks.Go(p.run)
+			joined = append(joined, p)
 		} else {
 			p.update(n)
 		}
@@ -225,6 +226,9 @@ func (h *Hub) SetPeers(nodes []catalog.Node) {
 		}
 	}
 	h.peers.Store(&after)
+	for _, p := range joined { // not before: who hears of a link may send on it at once
+		h.tasks.Go(p.run)
+	}
 }
 
 // lane returns a lane of the link to node that is up now, or nil.

@@ -79,7 +79,13 @@ func TestHandlerMaySendWhenTheLinkComesUp(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a, b := w.boot("a", 1), w.boot("b", 1)
 		a.onUp = func(node string) { w.mustSend(a, node, Live, 1, "position") }
-		w.meet()
+		b.SetPeers(w.records())
+		met := w.records()
+		for i := range 1000 { // so that the link is up before the last of them is known
+			met = append(met, catalog.Node{ID: fmt.Sprint("z", i), Region: "z", Link: "nowhere"})
+		}
+		a.SetPeers(met)
+		synctest.Wait()
 		if got := fmt.Sprint(b.take()); got != "[up a/1 a live db1 position]" {
 			t.Errorf("b heard %s", got)
 		}
