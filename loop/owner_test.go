@@ -400,15 +400,13 @@ func TestConnectionComesWhileItsOwnerIsAway(t *testing.T) {
 	for _, c := range comers {
 		send(t, c, "come\n")
 	}
-	for waiting := 0; waiting < len(comers); {
-		do(t, l, func() {
-			waiting = s.owner.Backlog()
-			if !s.owner.Here() && len(s.owner.ops) > 0 {
-				t.Error("the loop has written what the call may be writing")
-				waiting = len(comers)
-			}
-		})
-	}
+	until(t, l, func() bool {
+		asked := !s.owner.Here() && len(s.owner.ops) > 0
+		if asked {
+			t.Error("the loop has written what the call may be writing")
+		}
+		return asked || s.owner.Backlog() == len(comers)
+	})
 	close(s.release)
 	expect(t, slow, "block\n")
 	for _, c := range comers {
