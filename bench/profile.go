@@ -14,18 +14,18 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// takeProfile records what a node spends its CPU on, until the function it
-// returns is called, which adds it to a spending. With -profile it is also kept, for
+// takeProfile records what a node spends its CPU on, for some whole seconds from now. The
+// function it returns waits for the end and adds it to a spending. With -profile it is also kept, for
 // `go tool pprof`.
-func (b *bench) takeProfile(admin string, p *process, what string, into spending) (finish func() error) {
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+func (b *bench) takeProfile(admin string, p *process, what string, seconds int, into spending) (finish func() error) {
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute+time.Duration(seconds)*time.Second)
 	type answer struct {
 		profile []byte
 		err     error
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		profile, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, pick(b, 3, 1)))
+		profile, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, seconds))
 		answered <- answer{profile, err}
 	}()
 	return func() error {
@@ -51,7 +51,7 @@ func (b *bench) profiled(admin string, p *process, what string, into spending, r
 	if b.profile == "" && into == nil {
 		return nil
 	}
-	finish := b.takeProfile(admin, p, what, into)
+	finish := b.takeProfile(admin, p, what, pick(b, 3, 1), into)
 	return errors.Join(run(), finish())
 }
 

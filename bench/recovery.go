@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -70,12 +73,15 @@ func (b *bench) recoverOne() (string, error) {
 	}
 	names := []string{"Redis, AOF of commands", "Redis, AOF with a rewritten base", "Vecino"}
 	found := make([][]restart, len(servers))
+	// What came since the last checkpoint or rewrite.
+	writeMore := func(s *rival) error {
+		from := rand.IntN(n)
+		more := filling{door: s.door(), n: min(recoveryMore, n/10), command: func(dst []byte, i int) []byte { return appendSet(dst, (from+i*7)%n, shortValue) }}
+		return more.run(b.ctx)
+	}
 	for range pick(b, 3, 1) {
 		for i, s := range servers {
-			// What came since the last checkpoint or rewrite.
-			from := rand.IntN(n)
-			more := filling{door: (*s).door(), n: min(recoveryMore, n/10), command: func(dst []byte, i int) []byte { return appendSet(dst, (from+i*7)%n, shortValue) }}
-			if err := more.run(b.ctx); err != nil {
+			if err := writeMore(*s); err != nil {
 				return "", err
 			}
 			b.kill((*s).process)
@@ -98,8 +104,19 @@ func (b *bench) recoverOne() (string, error) {
 	toFirst, toAll := mid(2, first)/mid(0, loaded), mid(2, loaded)/mid(0, loaded)
 	t.add(names[2], fmt.Sprint(len(found[2])), fmt.Sprintf("%.2f", mid(2, first)), fmt.Sprintf("%.2f", mid(2, loaded)),
 		judged(fmt.Sprintf("%.2f", toFirst), meets(toFirst, aimRecovery)), judged(fmt.Sprintf("%.2f", toAll), meets(toAll, aimRecovery)), fmt.Sprintf("%.2f", mid(2, loaded)/mid(1, loaded)))
-	return t.String() + fmt.Sprintf("\n\nFrom the start of the process to the first GET that found its key, and until DBSIZE is right and INFO says that nothing is being loaded. "+
-		"Before each kill %d keys were written again. The files are in the page cache. The aim is a third of redis-server's time with a log of commands.", min(recoveryMore, n/10)), nil
+	// Once more, for a profile from the first moment until about when all is loaded.
+	if err := writeMore(node); err != nil {
+		return "", err
+	}
+	b.kill(node.process)
+	spent := spending{}
+	if err := b.profileStart(node, int(math.Ceil(mid(2, loaded))), spent, func() error { _, err := b.comeBack(&node, n); return err }); err != nil {
+		return "", err
+	}
+	profile := newShares()
+	profile.add(spent.row("start")...)
+	return t.String() + "\n\n" + profile.String() + fmt.Sprintf("\n\nFrom the start of the process to the first GET that found its key, and until DBSIZE is right and INFO says that nothing is being loaded. "+
+		"Before each kill %d keys were written again. The second table is of one more start, that isn't counted. The files are in the page cache. The aim is a third of redis-server's time with a log of commands.", min(recoveryMore, n/10)), nil
 }
 
 // rewriteLog has redis-server make a base of what it holds.
@@ -152,6 +169,25 @@ func (b *bench) comeBack(s **rival, n int) (r restart, err error) {
 		err = b.hasKey(b.ctx, (*s).door(), rand.IntN(n))
 	}
 	return r, err
+}
+
+// profileStart takes a profile of a node that is going to be started, from when its admin
+// address answers.
+func (b *bench) profileStart(node *rival, seconds int, into spending, start func() error) error {
+	profiled := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(b.ctx, startTimeout)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			if c, err := net.Dial("tcp", node.admin); err == nil {
+				c.Close()
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		profiled <- b.takeProfile(node.admin, node.process, "recovery", seconds, into)()
+	}()
+	return errors.Join(start(), <-profiled)
 }
 
 // hasKey is an error if a key hasn't its value.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -16,7 +17,8 @@ import (
 	"vecino/slab"
 )
 
-// adminHandler answers health and metrics, and takes the simulated distances.
+// adminHandler answers health and metrics, and takes the simulated distances. It
+// answers from the beginning of a start, which shows what that does.
 func (n *Node) adminHandler() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), nodeMetrics{n})
@@ -34,6 +36,9 @@ func (n *Node) adminHandler() http.Handler {
 
 // healthy is nil when the node serves and knows what lives here.
 func (n *Node) healthy() error {
+	if !n.serving.Load() {
+		return fmt.Errorf("starting for %s: %d keys loaded, %d writes of the journals read", time.Since(n.started).Round(time.Millisecond), n.loaded.Load(), n.replayed.Load())
+	}
 	if n.fleet != nil {
 		select {
 		case <-n.fleet.synced:
@@ -45,6 +50,10 @@ func (n *Node) healthy() error {
 }
 
 func (n *Node) putWorld(w http.ResponseWriter, r *http.Request) {
+	if !n.serving.Load() {
+		http.Error(w, "the node is starting: try again", http.StatusServiceUnavailable)
+		return
+	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
 	if err == nil {
 		err = json.Unmarshal(b, n.distance)
@@ -59,6 +68,8 @@ func (n *Node) putWorld(w http.ResponseWriter, r *http.Request) {
 type nodeMetrics struct{ n *Node }
 
 var (
+	descLoaded      = prometheus.NewDesc("vecino_loaded_keys_total", "Keys that came into memory with their database, at the start or when it woke.", nil, nil)
+	descReplayed    = prometheus.NewDesc("vecino_replayed_writes_total", "Writes of the journals that the start has read.", nil, nil)
 	descRefused     = prometheus.NewDesc("vecino_refused_connections_total", "Connections refused, by reason.", []string{"reason"}, nil)
 	descAccepted    = prometheus.NewDesc("vecino_accepted_connections_total", "Connections given to a database.", nil, nil)
 	descDatabases   = prometheus.NewDesc("vecino_databases", "Databases on this node.", nil, nil)
@@ -137,6 +148,11 @@ func (m nodeMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- descDatabases 
 // Collect gives the figures of this moment.
 func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	n := m.n
+	ch <- prometheus.MustNewConstMetric(descLoaded, prometheus.CounterValue, float64(n.loaded.Load()))
+	ch <- prometheus.MustNewConstMetric(descReplayed, prometheus.CounterValue, float64(n.replayed.Load()))
+	if !n.serving.Load() {
+		return
+	}
 	r := &n.refused
 	for _, c := range []struct {
 		reason string

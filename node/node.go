@@ -150,6 +150,9 @@ type Node struct {
 	fetcher  *fetcher
 	keeper   *keeper
 	slept    atomic.Int64
+	loaded   atomic.Int64 // keys that came into memory with their database
+	replayed atomic.Int64 // entries of the journals, by the start
+	serving  atomic.Bool  // all of the above is there, for the admin address
 
 	leftovers leftovers
 
@@ -216,6 +219,11 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.lock, _, err = dirlock.Take(n.cfg.State); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
+	if n.cfg.Admin != "" { // first of all: it shows how the start goes on
+		if n.admin, err = httpd.Start(n.cfg.Admin, n.adminHandler()); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+	}
 	if err := n.openShards(ctx); err != nil {
 		return err
 	}
@@ -237,11 +245,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n.cfg.Admin != "" {
-		if n.admin, err = httpd.Start(n.cfg.Admin, n.adminHandler()); err != nil {
-			return fmt.Errorf("admin: %w", err)
-		}
-	}
+	n.serving.Store(true)
 	return nil
 }
 

@@ -195,6 +195,7 @@ var errNoUse = fmt.Errorf("an entry can't be applied")
 // reapplyAll carries out entries of the journal. What a run of them on one
 // database will look up is touched before, so that cache misses overlap.
 func (s *shard) reapplyAll(st *stretch) error {
+	s.node.replayed.Add(int64(len(st.entries)))
 	for from := 0; from < len(st.entries); {
 		id := st.entries[from].DB
 		to := from + 1

@@ -252,7 +252,13 @@ func (st *store) load(db *engine.DB, ks *keyspace.Keyspace, deep bool) error {
 			ks.Expect(s.DB, s.Keys)
 		}
 	}
+	const told = 1024 // keys at a time
+	keys := int64(0)
+	defer func() { st.node.loaded.Add(keys % told) }()
 	return st.tier.Heads(uint64(db.ID()), func(space uint8, hash uint64, key, head []byte) error {
+		if keys++; keys%told == 0 {
+			st.node.loaded.Add(told)
+		}
 		if deep && ks.LoadSunk(int(space), hash, key, head) {
 			return nil
 		}
