@@ -248,9 +248,11 @@ func (t *Touch) Load(ks *Keyspace, db int) {
 	for i, hash := range hashes {
 		found[i] = sp.slab.Touch(hash)
 	}
-	for _, r := range found {
+	for i, r := range found {
 		if r != 0 {
 			sum += r.Seq()
+		} else {
+			sum += sp.slab.ApproachInsert(hashes[i])
 		}
 	}
 	for _, r := range found {

@@ -499,6 +499,16 @@ type loaded struct {
 	shelf shelf
 }
 
+// clear makes it empty again. What was kept of it isn't touched: a big collection has
+// moved out, and of all others the bytes were copied.
+func (l *loaded) clear() {
+	if l.kind == String {
+		l.kind, l.raw, l.str = None, false, nil
+		return
+	}
+	*l = loaded{}
+}
+
 func (l *loaded) form() byte { return form(l.kind, l.raw) }
 
 func (l *loaded) appendDump(dst []byte) []byte {

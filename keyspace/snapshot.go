@@ -127,6 +127,8 @@ func appendRecordHead(dst []byte, db int, form byte, seq uint64, deadline int64,
 // an error, ErrNoMemory too, what is here is half of something.
 func (ks *Keyspace) Load(records []byte) error {
 	r := effectReader{b: records}
+	val := &ks.tier.coming
+	defer val.clear()
 	for len(r.b) > 0 {
 		db, kind := r.byte(), r.byte()
 		if len(r.b) < 8 {
@@ -149,7 +151,7 @@ func (ks *Keyspace) Load(records []byte) error {
 		if e.there() && e.Seq() >= seq {
 			continue
 		}
-		var val loaded
+		val.clear()
 		if err := val.load(ks.seed, kind, dump); err != nil {
 			return fmt.Errorf("load snapshot: %w", err)
 		}
@@ -161,11 +163,11 @@ func (ks *Keyspace) Load(records []byte) error {
 			return fmt.Errorf("load snapshot: %w", err)
 		}
 		if !e.there() {
-			ks.create(sp, hash, key, &val, seq, at)
+			ks.create(sp, hash, key, val, seq, at)
 			continue
 		}
 		ks.forget(e)
-		ks.install(&e, &val)
+		ks.install(&e, val)
 		e.moved(seq)
 		ks.setExpire(&e, at)
 	}

@@ -121,6 +121,7 @@ type tierState struct {
 	blind  map[blindKey]uint64 // to their hashes, of which the tier is to be asked
 	hand   Cursor              // of Sink
 	guests guests
+	coming loaded // of LoadHead and Load, empty in between
 	ghosts ghosts
 	head   []byte
 	body   []byte
@@ -401,7 +402,8 @@ func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("load a key of the tier: %w", err)
 	}
-	var val loaded
+	val := &ks.tier.coming
+	defer val.clear()
 	if h.inline {
 		err = val.load(ks.seed, h.form, h.value)
 	} else {
@@ -426,7 +428,7 @@ func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
 		}
 		ks.forget(e)
 	case h.inline:
-		e = ks.create(sp, hash, key, &val, h.seq, h.deadline)
+		e = ks.create(sp, hash, key, val, h.seq, h.deadline)
 	default:
 		e = ks.add(sp, hash, key, make([]byte, stubSize), val.kind, h.seq, h.deadline)
 	}
@@ -434,7 +436,7 @@ func (ks *Keyspace) LoadHead(db int, key, b []byte) error {
 	e.SetClock(uint32(h.access))
 	if h.inline {
 		if !fresh {
-			ks.install(&e, &val)
+			ks.install(&e, val)
 		}
 		e.store(inlined)
 	} else {

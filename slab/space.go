@@ -202,6 +202,15 @@ func (s *Space) Approach(hash uint64) uint64 {
 	return *slot(e, home(e, hash))
 }
 
+// ApproachInsert reads what an Insert of that hash reads first, beside what Approach
+// does. The result means nothing.
+func (s *Space) ApproachInsert(hash uint64) uint64 {
+	if s.n == 0 {
+		return 0
+	}
+	return uint64(segCount(entryOf(s, hash) & refMask))
+}
+
 // Touch returns the record that Find will most likely find, or 0. A caller that
 // goes on to read the Seq and then the Key of many records has those cache misses
 // overlap as well.
@@ -829,19 +838,43 @@ func (s *Space) leave(hash uint64, r Rec) {
 	}
 }
 
-// each calls fn for all records of a chain, with their hashes.
-func (s *Space) moveAll(from uint64, to func(hash uint64) uint64) {
-	for {
-		for i := range slotsOf(from) {
-			if v := *slot(from, i); v != 0 {
-				hash := s.Hash(Rec(v & refMask).Key())
-				s.put(to(hash), hash, v&refMask)
+// each calls fn for the records of a chain, with their hashes, until it returns false.
+// What a hash is made of lies anywhere in memory: the records of a batch are read before
+// any of them is hashed, so that the cache misses overlap.
+func (s *Space) each(from uint64, fn func(hash uint64, r Rec) bool) {
+	var batch [64]hashed
+	for ; from != 0; from = chained(from) {
+		slots := slotsOf(from)
+		for i := 0; i < slots; {
+			n := 0
+			for ; i < slots && n < len(batch); i++ {
+				if v := *slot(from, i); v != 0 {
+					r := Rec(v & refMask)
+					batch[n] = hashed{*r.word(0), r}
+					n++
+				}
+			}
+			for k := range batch[:n] { // the ends of keys may be in the next line
+				g := &batch[k]
+				if key := g.rec.Key(); len(key) > 0 {
+					g.hash += uint64(key[len(key)-1])
+				}
+			}
+			for k := range batch[:n] {
+				if g := &batch[k]; !fn(s.Hash(g.rec.Key()), g.rec) {
+					return
+				}
 			}
 		}
-		if from = chained(from); from == 0 {
-			return
-		}
 	}
+}
+
+// moveAll puts the records of a chain into a segment that has room for them.
+func (s *Space) moveAll(from, to uint64) {
+	s.each(from, func(hash uint64, r Rec) bool {
+		s.put(to, hash, uint64(r))
+		return true
+	})
 }
 
 func (s *Space) freeChain(ref uint64) {
@@ -860,7 +893,7 @@ func (s *Space) resize(e uint64, slots int, hash uint64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.moveAll(e, func(uint64) uint64 { return to })
+	s.moveAll(e, to)
 	s.setDir(hash, to)
 	s.freeSegment(e & refMask)
 	return to, nil
@@ -880,11 +913,12 @@ func (s *Space) split(e, hash uint64) (bool, error) {
 	// As many slots as the halves need.
 	bit := uint64(1) << (63 - depth)
 	upper := 0
-	for i := range slotsOf(e) {
-		if v := *slot(e, i); v != 0 && s.Hash(Rec(v&refMask).Key())&bit != 0 {
+	s.each(e, func(hash uint64, _ Rec) bool {
+		if hash&bit != 0 {
 			upper++
 		}
-	}
+		return true
+	})
 	return s.splitInto(e, hash, slotsFor(segCount(e&refMask)-upper), slotsFor(upper))
 }
 
@@ -925,25 +959,19 @@ func (s *Space) splitInto(e, hash uint64, slots0, slots1 int) (bool, error) {
 	}
 	ends := [2]uint64{lower, upper}
 	failed := false
-	for from := e; from != 0 && !failed; from = chained(from) {
-		for i := range slotsOf(from) {
-			v := *slot(from, i)
-			if v == 0 {
-				continue
-			}
-			h := s.Hash(Rec(v & refMask).Key())
-			half := 0
-			if h&bit != 0 {
-				half = 1
-			}
-			to, err := s.roomInChain(ends[half])
-			if err != nil {
-				failed = true
-				break
-			}
-			s.put(to, h, v&refMask)
+	s.each(e, func(h uint64, r Rec) bool {
+		half := 0
+		if h&bit != 0 {
+			half = 1
 		}
-	}
+		to, err := s.roomInChain(ends[half])
+		if err != nil {
+			failed = true
+			return false
+		}
+		s.put(to, h, uint64(r))
+		return true
+	})
 	if failed { // a chain, and no memory for what it becomes: all stays
 		s.freeChain(lower & refMask)
 		s.freeChain(upper & refMask)
@@ -1024,8 +1052,8 @@ func (s *Space) shrink(e, hash uint64) {
 	if err != nil {
 		return
 	}
-	s.moveAll(e, func(uint64) uint64 { return joined })
-	s.moveAll(other, func(uint64) uint64 { return joined })
+	s.moveAll(e, joined)
+	s.moveAll(other, joined)
 	s.setDir(hash, joined)
 	s.freeSegment(e & refMask)
 	s.freeSegment(other & refMask)
