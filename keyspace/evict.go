@@ -15,6 +15,7 @@ type evictor struct {
 	samples int
 	lfu     eviction.Stamp // since when an LFU policy counts
 	pool    *eviction.Pool // nil until needed
+	sampled []sampled      // of Coldest, for the next time
 }
 
 // SetEviction says which keys go when the database is full, and of how many
@@ -201,55 +202,84 @@ type Candidate struct {
 	Clean bool
 }
 
+// samplesPerVictim is how many keys are looked at for each that leaves. Where nearly all that is in
+// memory is used always, those that are not are few among the samples: with four of them
+// most that left were asked for again.
+const samplesPerVictim = 16
+
+// sampled is a key that Coldest looked at.
+type sampled struct {
+	rec   slab.Rec
+	db    int
+	score float64
+}
+
 // Coldest samples keys and calls fn for up to n of those whose values are best
 // let go, by size and by how long they weren't used, the best first. Values
 // that would free little are never among them. since is the write from which
 // the next complete sweep goes on. fn may call Offload and SweepKey.
 func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candidate)) {
 	ks.Tidy(512) // what was offloaded before leaves gaps
-	type scored struct {
-		e     entry
-		db    int
-		score float64
-	}
 	all := 0
 	for _, sp := range ks.spaces {
 		all += sp.population(false)
 	}
 	n = min(n, all)
-	seen := make(map[slab.Rec]struct{}, 4*n)
-	var found []scored
-	lfu := ks.evict.policy.LFU()
-	for tries := 16 * n; tries > 0 && len(found) < 4*n; tries-- {
-		db, r := ks.random(rng, false)
-		if r == 0 {
-			break
-		}
-		e := entry{Rec: r, sp: ks.spaces[db]}
-		if e.cold() && !e.Has(objectFlag) || e.stored() == inlined || e.Has(openFlag) || e.bytes() <= MaxInline {
-			continue
-		}
-		if _, twice := seen[r]; twice {
-			continue
-		}
-		seen[r] = struct{}{}
-		idle := e.access().Idle(ks.clock)
-		if lfu {
-			idle = e.access().IdleLFU(ks.clock)
-		}
-		found = append(found, scored{e, db, float64(e.bytes()) * float64(idle+1)})
-	}
-	slices.SortFunc(found, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
+	found := ks.sample(samplesPerVictim*n, rng)
 	var key []byte // Offload moves the record
-	for _, s := range found[:min(n, len(found))] {
-		e := s.e
-		idle := e.access().Idle(ks.clock)
+	last := slab.Rec(0)
+	for i := 0; i < len(found) && n > 0; i++ {
+		s := &found[i]
+		if s.rec == last { // sampled twice
+			continue
+		}
+		last = s.rec
+		n--
+		e := entry{Rec: s.rec, sp: ks.spaces[s.db]}
 		key = append(key[:0], e.Key()...)
 		fn(&Candidate{
-			DB: s.db, Hash: ks.Hash(key), Key: key, Seq: e.Seq(), Bytes: e.bytes(), Idle: idle,
+			DB: s.db, Hash: ks.Hash(key), Key: key, Seq: e.Seq(), Bytes: e.bytes(), Idle: e.access().Idle(ks.clock),
 			Clean: e.clean(since),
 		})
 	}
+}
+
+// sample returns about n keys whose values can leave, the best first; some may be there more than once,
+// one behind the other. It is valid until the next call.
+func (ks *Keyspace) sample(n int, rng value.Rand) []sampled {
+	found := ks.evict.sampled[:0]
+	lfu := ks.evict.policy.LFU()
+	for tries := 4 * n; tries > 0 && len(found) < n; {
+		// Where records lie is found out for some of them before they are looked
+		// at, so that the cache misses overlap.
+		from := len(found)
+		for range min(32, n-from) {
+			tries--
+			if db, r := ks.random(rng, false); r != 0 {
+				found = append(found, sampled{r, db, float64(r.Clock())})
+			}
+		}
+		if from == len(found) {
+			break
+		}
+		some := found[from:]
+		found = found[:from]
+		for _, s := range some {
+			e := entry{Rec: s.rec, sp: ks.spaces[s.db]}
+			if e.cold() && !e.Has(objectFlag) || e.stored() == inlined || e.Has(openFlag) || e.bytes() <= MaxInline {
+				continue
+			}
+			idle := e.access().Idle(ks.clock)
+			if lfu {
+				idle = e.access().IdleLFU(ks.clock)
+			}
+			s.score = float64(e.bytes()) * float64(idle+1)
+			found = append(found, s)
+		}
+	}
+	ks.evict.sampled = found
+	slices.SortFunc(found, func(a, b sampled) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.rec, b.rec)) })
+	return found
 }
 
 // bytes is how many a key would count for less in memory without its value.

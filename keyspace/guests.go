@@ -28,9 +28,10 @@ type guest struct {
 	sunk  bool           // it was, before it came
 }
 
-// oneVisit is how many milliseconds after a guest has come it is used for the first time,
-// at the latest.
-const oneVisit = 32
+// oneVisit is for how many milliseconds after a guest has come its uses count as one. A
+// command further ahead in the pipeline, or on a busy node, may have it wait that long, and
+// who uses a value twice in a moment hasn't used it again.
+const oneVisit = 1000
 
 // guests are in the order in which they came.
 type guests struct {

@@ -79,11 +79,12 @@ func TestGuestsThatStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	w.ask("b", 1000+oneVisit/2) // who asked for it gets to it only now
 	w.ask("a", 1000+oneVisit*3)
 	if left := w.leave(10); left != "b" {
 		t.Errorf("%s leave", left)
 	}
-	w.ask("b", 2000)
+	w.ask("b", 1000+oneVisit*4)
 	if left := w.leave(10); left != "" || w.ks.Guests() != 0 {
 		t.Errorf("%s leaves again", left)
 	}
