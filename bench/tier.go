@@ -99,9 +99,10 @@ func (b *bench) tier() (string, error) {
 		rps := map[*rival][]float64{}
 		failed := 0
 		for round := range pick(b, 5, 2) {
+			load.seed = rand.Uint64() // another one each time: what is cold is read once
 			for turn := range both {
 				s := both[(turn+round)%2]
-				load.door, load.seed = s.door(), uint64(round)
+				load.door = s.door()
 				found, err := load.run(b.ctx)
 				if err != nil {
 					return "", err
@@ -110,7 +111,7 @@ func (b *bench) tier() (string, error) {
 				rps[s] = append(rps[s], found.rps())
 			}
 		}
-		load.door = small.door()
+		load.door, load.seed = small.door(), rand.Uint64()
 		spent := spending{}
 		if err := b.profiled(small.admin, small.process, fmt.Sprintf("tier -P %d", together), spent, func() error { _, err := load.run(b.ctx); return err }); err != nil {
 			return "", err
@@ -134,9 +135,10 @@ func (b *bench) tier() (string, error) {
 	}
 	tails := map[*rival]map[kind][]tail{full: {}, small: {}}
 	for round := range pick(b, 3, 1) {
+		seed := rand.Uint64()
 		for turn := range both {
 			s := both[(turn+round)%2]
-			load := traffic{door: s.door(), conns: clients, together: 1, rate: rate, lasts: pick(b, 8*time.Second, time.Second), command: mostlyHot(n), seed: uint64(round)}
+			load := traffic{door: s.door(), conns: clients, together: 1, rate: rate, lasts: pick(b, 8*time.Second, time.Second), command: mostlyHot(n), seed: seed}
 			found, err := load.run(b.ctx)
 			if err == nil {
 				err = found.sound()
@@ -185,7 +187,7 @@ func (b *bench) steady(load traffic) (time.Duration, error) {
 	const gain, runs, patience = 1.05, 2, 30
 	best, same := 0.0, 0
 	for n := 1; ; n++ {
-		load.seed = uint64(n)
+		load.seed = rand.Uint64()
 		found, err := load.run(b.ctx)
 		if err != nil {
 			return 0, err

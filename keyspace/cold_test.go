@@ -1084,3 +1084,74 @@ func TestPendingEffectsThatDoNotFit(t *testing.T) {
 		checkAccounts(t, ks)
 	}
 }
+
+// Where nearly all values are used always, those that aren't are found among them.
+func TestTheFewThatNobodyUsesLeaveFirst(t *testing.T) {
+	const all, unused = 8000, 400
+	ks := New(testSeed)
+	value := bytes.Repeat([]byte("v"), 1000)
+	key := func(i int) []byte { return fmt.Appendf(nil, "key:%d", i) }
+	for i := range all {
+		tx := ks.Begin(0, 1000, uint64(i+1), nil, false)
+		tx.SetString(key(i), value, 0)
+		tx.End()
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for now := int64(2000); now <= 60_000; now += 1000 { // each of the others once in some ten seconds
+		for i := unused; i < all; i++ {
+			if rng.IntN(10) == 0 {
+				v := ks.View(0, now, nil)
+				if _, found, err := v.String(key(i)); !found || err != nil {
+					t.Fatal(i, found, err)
+				}
+			}
+		}
+	}
+	few, total := 0, 0
+	for range 10 {
+		ks.Coldest(16, 0, rng, func(c *Candidate) {
+			total++
+			if c.Idle > 55_000 {
+				few++
+			}
+		})
+	}
+	if total != 160 || few < 100 {
+		t.Errorf("of %d that would leave first %d are of the %d that nobody uses, of %d", total, few, unused, all)
+	}
+}
+
+func TestLoadingASmallKeyAllocatesNothing(t *testing.T) {
+	ks := New(testSeed)
+	tx := ks.Begin(0, 1000, 1, nil, false)
+	tx.SetString([]byte("string"), []byte("value"), 0)
+	h, err := tx.Hash([]byte("hash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Set([]byte("field"), []byte("value"))
+	tx.End()
+	var records []Record
+	for c := (Cursor{}); !c.Done(); {
+		ks.Sweep(&c, 0, 100, func(r *Record) {
+			records = append(records, Record{Key: bytes.Clone(r.Key), Head: bytes.Clone(r.Head)})
+		})
+	}
+	if len(records) != 2 {
+		t.Fatalf("%d records", len(records))
+	}
+	into := New(testSeed)
+	for _, r := range records {
+		if n := testing.AllocsPerRun(1000, func() {
+			if err := into.LoadHead(0, r.Key, r.Head); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %.0f allocations", r.Key, n)
+		}
+	}
+	tier := &fakeTier{records: map[tierKey]Stored{}}
+	if got, want := content(t, into, tier), content(t, ks, tier); !maps.Equal(got, want) {
+		t.Errorf("%v was loaded, not %v", got, want)
+	}
+}
