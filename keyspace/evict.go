@@ -15,7 +15,6 @@ type evictor struct {
 	samples int
 	lfu     eviction.Stamp // since when an LFU policy counts
 	pool    *eviction.Pool // nil until needed
-	sampled []sampled      // of Coldest, for the next time
 }
 
 // SetEviction says which keys go when the database is full, and of how many
@@ -245,9 +244,9 @@ func (ks *Keyspace) Coldest(n int, since uint64, rng value.Rand, fn func(*Candid
 }
 
 // sample returns about n keys whose values can leave, the best first; some may be there more than once,
-// one behind the other. It is valid until the next call.
+// one behind the other.
 func (ks *Keyspace) sample(n int, rng value.Rand) []sampled {
-	found := ks.evict.sampled[:0]
+	found := make([]sampled, 0, n)
 	lfu := ks.evict.policy.LFU()
 	for tries := 4 * n; tries > 0 && len(found) < n; {
 		// Where records lie is found out for some of them before they are looked
@@ -277,7 +276,6 @@ func (ks *Keyspace) sample(n int, rng value.Rand) []sampled {
 			found = append(found, s)
 		}
 	}
-	ks.evict.sampled = found
 	slices.SortFunc(found, func(a, b sampled) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.rec, b.rec)) })
 	return found
 }
