@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"syscall"
@@ -70,20 +72,21 @@ func (b *bench) tier() (string, error) {
 			return "", err
 		}
 		filled[s] = time.Since(begun)
+		if err := b.compacted(s.admin); err != nil { // or it would keep the disk busy for the next
+			return "", err
+		}
 	}
 	b.say("tier: warming up")
 	warm := map[*rival]time.Duration{}
 	for _, s := range both { // what is hot comes in once, and then proves that it is
-		if err := b.compacted(s.admin); err != nil {
-			return "", err
-		}
 		hot := filling{door: s.door(), n: n / tierHot, command: func(dst []byte, i int) []byte {
 			return appendCommand(dst, "STRLEN", string(appendKey(nil, i)))
 		}}
 		if err := hot.run(b.ctx); err != nil {
 			return "", err
 		}
-		if warm[s], err = b.steady(traffic{door: s.door(), conns: clients, together: 16, lasts: pick(b, 10*time.Second, time.Second), command: mostlyHot(n)}); err != nil {
+		load := traffic{door: s.door(), conns: clients, together: 16, lasts: pick(b, 10*time.Second, time.Second), command: mostlyHot(n)}
+		if warm[s], err = b.warmed(s, load); err != nil {
 			return "", err
 		}
 		if err := b.compacted(s.admin); err != nil {
@@ -91,21 +94,25 @@ func (b *bench) tier() (string, error) {
 		}
 	}
 
-	t := &table{head: []string{"GET", "all in memory k/s", "budget k/s", "ratio", "of the rounds", "errors"}}
+	t := &table{head: []string{"GET", "all in memory k/s", "budget k/s", "ratio", "of the rounds", "tier reads per GET", "errors"}}
 	profiles := newShares()
 	var rate float64
 	for _, together := range []int{1, 16} {
 		load := traffic{conns: clients, together: together, lasts: pick(b, 4*time.Second, 500*time.Millisecond), command: mostlyHot(n)}
 		rps := map[*rival][]float64{}
 		failed := 0
+		var reads []float64
 		for round := range pick(b, 5, 2) {
 			load.seed = rand.Uint64() // another one each time: what is cold is read once
 			for turn := range both {
 				s := both[(turn+round)%2]
 				load.door = s.door()
-				found, err := load.run(b.ctx)
+				found, share, err := b.tierReads(s, load)
 				if err != nil {
 					return "", err
+				}
+				if s == small {
+					reads = append(reads, share)
 				}
 				failed += found.failed + found.missing + found.unanswered
 				rps[s] = append(rps[s], found.rps())
@@ -125,14 +132,10 @@ func (b *bench) tier() (string, error) {
 			rate = min(median(rps[full]), median(rps[small])) / 2
 		}
 		t.add(fmt.Sprintf("-c %d -P %d", clients, together), fmt.Sprintf("%.0f", median(rps[full])/1000), fmt.Sprintf("%.0f", median(rps[small])/1000),
-			judged(fmt.Sprintf("%.2f", median(ratios)), meets(aimTier, median(ratios))), spread(ratios), judged(fmt.Sprint(failed), failed == 0))
+			judged(fmt.Sprintf("%.2f", median(ratios)), meets(aimTier, median(ratios))), spread(ratios), fmt.Sprintf("%.3f", median(reads)), judged(fmt.Sprint(failed), failed == 0))
 		b.say("tier: -P %d: throughput %.2f of the node with everything in memory, %d errors", together, median(ratios), failed)
 	}
 
-	before, err := b.info(small.door())
-	if err != nil {
-		return "", err
-	}
 	tails := map[*rival]map[kind][]tail{full: {}, small: {}}
 	for round := range pick(b, 3, 1) {
 		seed := rand.Uint64()
@@ -150,10 +153,6 @@ func (b *bench) tier() (string, error) {
 				tails[s][k] = append(tails[s][k], tailOf(found.times[k]))
 			}
 		}
-	}
-	after, err := b.info(small.door())
-	if err != nil {
-		return "", err
 	}
 	slow := &table{head: []string{fmt.Sprintf("latency at %.0f/s", rate), "p50 ms", "p99 ms", "p99.9 ms", "max ms"}}
 	for i, s := range both {
@@ -176,33 +175,53 @@ func (b *bench) tier() (string, error) {
 		return "", err
 	}
 	text := t.String() + "\n\n" + slow.String() + "\n\n" + profiles.String() + fmt.Sprintf("\n\n%d MiB of values of %d B in a budget of %d MiB; one key of %d is hot and gets %.0f %% of the reads. Filling took %.0f s with everything in memory, %.0f s with the budget; "+
-		"then the load ran %.0f s and %.0f s until it didn't get faster any more. RSS at the end: %.0f MiB and %.0f MiB. %s The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
-		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), warm[full].Seconds(), warm[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), hitRatio(before, after), aimTier, aimHotKeys)
+		"then the load ran %.0f s and %.0f s until it read no smaller share from the tier any more. RSS at the end: %.0f MiB and %.0f MiB. The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
+		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), warm[full].Seconds(), warm[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), aimTier, aimHotKeys)
 	return text, nil
 }
 
-// steady runs a load until it doesn't get faster any more: its last two runs were
-// at most 5 % faster than the best before. It returns how long that took.
-func (b *bench) steady(load traffic) (time.Duration, error) {
-	const gain, runs, patience = 1.05, 2, 30
-	best, same := 0.0, 0
+// warmed runs a load until it reads no smaller share of its values from the tier any
+// more: its last two runs read at most 5 % less than the best before. It returns how
+// long that took.
+func (b *bench) warmed(s *rival, load traffic) (time.Duration, error) {
+	const gain, runs, patience = 0.95, 2, 60
+	least, same := math.Inf(1), 0
 	for n := 1; ; n++ {
 		load.seed = rand.Uint64()
-		found, err := load.run(b.ctx)
+		_, share, err := b.tierReads(s, load)
 		if err != nil {
 			return 0, err
 		}
-		if same++; found.rps() > best*gain {
+		if same++; share < least*gain {
 			same = 0
 		}
-		best = max(best, found.rps())
+		least = min(least, share)
 		switch {
 		case same == runs:
 			return time.Duration(n) * load.lasts, nil
 		case n == patience:
-			return 0, fmt.Errorf("the load still gets faster after %s", time.Duration(n)*load.lasts)
+			return 0, fmt.Errorf("after %s the load still reads less and less from the tier", time.Duration(n)*load.lasts)
 		}
 	}
+}
+
+// tierReads runs a load, and says how many values it read from the tier for each command.
+func (b *bench) tierReads(s *rival, load traffic) (found *seen, share float64, err error) {
+	reads := func() (n float64) {
+		page, failed := get(b.ctx, "http://"+s.admin+"/metrics")
+		if failed == nil {
+			n, failed = metric(page, "vecino_fetch_seconds_count")
+		}
+		err = errors.Join(err, failed)
+		return n
+	}
+	before := reads()
+	found, failed := load.run(b.ctx)
+	if err = errors.Join(err, failed); err != nil {
+		return found, 0, err
+	}
+	share = (reads() - before) / float64(max(found.commands, 1))
+	return found, share, err
 }
 
 // compacted waits until the tier of a node has no more work that filling it has left
@@ -227,26 +246,6 @@ func (b *bench) compacted(admin string) error {
 		}
 	}
 	return nil
-}
-
-// hitRatio says how many lookups found their value in memory between two
-// looks at INFO.
-func hitRatio(before, after map[string]string) string {
-	for _, names := range [][2]string{{"memory_hits", "memory_misses"}, {"tier_memory_hits", "tier_memory_misses"}, {"resident_hits", "cold_hits"}} {
-		hits, ok1 := number(after, names[0])
-		misses, ok2 := number(after, names[1])
-		if ok1 && ok2 {
-			h, _ := number(before, names[0])
-			m, _ := number(before, names[1])
-			if hits, misses = hits-h, misses-m; hits+misses > 0 {
-				return fmt.Sprintf("INFO says that %.1f %% of the lookups at that rate found their value in memory.", 100*hits/(hits+misses))
-			}
-		}
-	}
-	if ratio, ok := number(after, "memory_hit_ratio", "tier_hit_ratio", "hit_ratio"); ok {
-		return fmt.Sprintf("INFO says that the memory's hit ratio is %.3g.", ratio)
-	}
-	return "INFO doesn't tell a hit ratio (not available)."
 }
 
 // needsDisk is an error if there is less room where the servers write.
