@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -110,7 +109,7 @@ func (b *bench) recoverOne() (string, error) {
 	}
 	b.kill(node.process)
 	spent := spending{}
-	if err := b.profileStart(node, int(math.Ceil(mid(2, loaded))), spent, func() error { _, err := b.comeBack(&node, n); return err }); err != nil {
+	if err := b.profileStart(&node, n, int(math.Ceil(mid(2, loaded))), spent); err != nil {
 		return "", err
 	}
 	profile := newShares()
@@ -143,22 +142,27 @@ func (b *bench) comeBack(s **rival, n int) (r restart, err error) {
 	if *s, err = (*s).again(); err != nil {
 		return r, err
 	}
-	err = b.until((*s).process, "answer to GET", func(ctx context.Context) error {
-		return b.hasKey(ctx, (*s).door(), rand.IntN(n))
+	return b.recovered(*s, n, begun)
+}
+
+// recovered waits until a server that was started at a time has everything.
+func (b *bench) recovered(s *rival, n int, begun time.Time) (r restart, err error) {
+	err = b.until(s.process, "answer to GET", func(ctx context.Context) error {
+		return b.hasKey(ctx, s.door(), rand.IntN(n))
 	})
 	if err != nil {
 		return r, err
 	}
 	r.first = time.Since(begun)
-	err = b.until((*s).process, "end of loading", func(context.Context) error {
-		size, err := b.ask((*s).door(), "DBSIZE")
+	err = b.until(s.process, "end of loading", func(context.Context) error {
+		size, err := b.ask(s.door(), "DBSIZE")
 		if err != nil {
 			return err
 		}
 		if size != strconv.Itoa(n) {
 			return fmt.Errorf("it has %s keys, not %d", size, n)
 		}
-		fields, err := b.info((*s).door())
+		fields, err := b.info(s.door())
 		if err == nil && fields["loading"] == "1" {
 			err = fmt.Errorf("it still loads")
 		}
@@ -166,28 +170,27 @@ func (b *bench) comeBack(s **rival, n int) (r restart, err error) {
 	})
 	r.loaded = time.Since(begun)
 	for i := 0; i < 1000 && err == nil; i++ {
-		err = b.hasKey(b.ctx, (*s).door(), rand.IntN(n))
+		err = b.hasKey(b.ctx, s.door(), rand.IntN(n))
 	}
 	return r, err
 }
 
-// profileStart takes a profile of a node that is going to be started, from when its admin
-// address answers.
-func (b *bench) profileStart(node *rival, seconds int, into spending, start func() error) error {
-	profiled := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(b.ctx, startTimeout)
-	defer cancel()
-	go func() {
-		for ctx.Err() == nil {
-			if c, err := net.Dial("tcp", node.admin); err == nil {
-				c.Close()
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
-		profiled <- b.takeProfile(node.admin, node.process, "recovery", seconds, into)()
-	}()
-	return errors.Join(start(), <-profiled)
+// profileStart is comeBack of a node with a profile, from when its admin address answers.
+func (b *bench) profileStart(s **rival, n, seconds int, into spending) (err error) {
+	begun := time.Now()
+	if *s, err = (*s).again(); err != nil {
+		return err
+	}
+	err = b.until((*s).process, "answer on its admin address", func(ctx context.Context) error {
+		_, err := get(ctx, "http://"+(*s).admin+"/metrics")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	finish := b.takeProfile((*s).admin, (*s).process, "recovery", seconds, into)
+	_, err = b.recovered(*s, n, begun)
+	return errors.Join(err, finish())
 }
 
 // hasKey is an error if a key hasn't its value.

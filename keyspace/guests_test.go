@@ -79,7 +79,7 @@ func TestGuestsThatStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	w.ask("b", 1000+oneVisit/2) // who asked for it gets to it only now
+	w.ask("b", 1500) // who asked for it gets to it half a second later
 	w.ask("a", 1000+oneVisit*3)
 	if left := w.leave(10); left != "b" {
 		t.Errorf("%s leave", left)

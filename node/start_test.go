@@ -42,10 +42,15 @@ func TestTheAdminAddressAnswersWhileANodeStarts(t *testing.T) {
 		}
 	}
 
+	// One key is in the tier, one in the journal only.
 	mem := vfs.NewMem()
 	n := startOn(t, mem, "")
 	cfg := n.cfg
 	plain(t, n).want("OK", "SET", "k", "v")
+	if err := n.store.sweep(t.Context(), n.find(1)); err != nil {
+		t.Fatal(err)
+	}
+	plain(t, n).want("OK", "SET", "k2", "v2")
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +77,7 @@ func TestTheAdminAddressAnswersWhileANodeStarts(t *testing.T) {
 	}()
 	<-reading
 	expect("/healthz", http.StatusServiceUnavailable, "starting for ", "")
-	expect("/metrics", http.StatusOK, "vecino_replayed_writes_total 0", "vecino_databases ")
+	expect("/metrics", http.StatusOK, "vecino_replayed_writes_total 0\n", "vecino_databases ")
 	expect("/debug/pprof/", http.StatusOK, "goroutine", "")
 	if code, body := ask("PUT", "/world"); code != http.StatusServiceUnavailable {
 		t.Errorf("distances while the node starts: %d %s", code, body)
@@ -83,6 +88,8 @@ func TestTheAdminAddressAnswersWhileANodeStarts(t *testing.T) {
 	}
 	defer n.Close()
 	expect("/healthz", http.StatusOK, "ok", "starting")
-	expect("/metrics", http.StatusOK, "vecino_databases 1", "vecino_replayed_writes_total 0")
+	expect("/metrics", http.StatusOK, "vecino_databases 1\n", "vecino_replayed_writes_total 0\n")
+	expect("/metrics", http.StatusOK, "vecino_loaded_keys_total 1\n", "")
 	plain(t, n).want(`"v"`, "GET", "k")
+	plain(t, n).want(`"v2"`, "GET", "k2")
 }
