@@ -202,8 +202,8 @@ type Candidate struct {
 }
 
 // samplesPerVictim is how many keys are looked at for each that leaves. Where nearly all that is in
-// memory is used always, those that are not are few among the samples: with four of them
-// most that left were asked for again.
+// memory is used always, those that are not are few among the samples: where they are one of
+// twenty, most fours have none of them.
 const samplesPerVictim = 16
 
 // sampled is a key that Coldest looked at.
