@@ -506,7 +506,10 @@ func (s *Space) ScanFrom(cursor uint64, count int, fn func(hash uint64, r Rec)) 
 	given, passed, patience := 0, 0, 8*count+1<<9
 	last, same := pos, 0 // the hash given last, and how many of it
 	limited, until := false, uint64(0)
-	for s.n > 0 {
+	for ahead := pos; s.n > 0; {
+		if pos >= ahead && ahead != 0 {
+			ahead, _ = s.glance(pos, min(count, mostGlanced))
+		}
 		group, end, slots := s.collect(pos, room[:0])
 		if limited && until != 0 && (end == 0 || end > until) {
 			end = until
@@ -555,6 +558,10 @@ func (s *Space) ScanFrom(cursor uint64, count int, fn func(hash uint64, r Rec)) 
 	return 0
 }
 
+// mostGlanced is at how many slots ScanFrom glances at a time: their records' lines fit in a
+// processor's first cache.
+const mostGlanced = 64
+
 type hashed struct {
 	hash uint64
 	rec  Rec
@@ -591,17 +598,45 @@ func (s *Space) collect(pos uint64, group []hashed) (_ []hashed, end uint64, loo
 			}
 		}
 	}
-	depth := head >> entryDepth
+	return group, position(head, pos, at), at - first
+}
+
+// position is the first whose home is that slot of the segment of pos: home() the other way round. Behind
+// the last slot it is where the next segment begins, 0 if there is none.
+func position(e, pos uint64, at int) uint64 {
+	depth, slots := e>>entryDepth, slotsOf(e)
 	begin := pos &^ (1<<(64-depth) - 1)
 	if at == slots {
 		if depth == 0 {
-			return group, 0, at - first
+			return 0
 		}
-		return group, begin + 1<<(64-depth), at - first
+		return begin + 1<<(64-depth)
 	}
-	// The first position whose home is at: home() the other way round.
 	offset := (uint64(at)<<48 + uint64(slots)<<depth - 1) / (uint64(slots) << depth)
-	return group, begin + offset<<16, at - first
+	return begin + offset<<16
+}
+
+// glance reads the records in the next slots of the segment of pos, and returns the position
+// behind those. They are in no cache as a rule; so the processor waits for many of them at a time, and
+// not for one after the other when they are looked at.
+// The second result means nothing.
+func (s *Space) glance(pos uint64, slots int) (end, lines uint64) {
+	e := entryOf(s, pos)
+	first := home(e, pos)
+	last := min(first+slots, slotsOf(e))
+	for i := first; i < last; i++ {
+		if v := *slot(e, i); v != 0 {
+			lines += *Rec(v & refMask).word(0)
+		}
+	}
+	for i := first; i < last; i++ { // the ends of keys may be in the next line
+		if v := *slot(e, i); v != 0 {
+			if key := Rec(v & refMask).Key(); len(key) > 0 {
+				lines += uint64(key[len(key)-1])
+			}
+		}
+	}
+	return position(e, pos, last), lines
 }
 
 // addInOrder adds r to group, which is and stays ordered by hash, unless it
