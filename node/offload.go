@@ -114,6 +114,9 @@ func (k *keeper) watch(ctx context.Context) {
 // only a lock that does.
 const manyDatabases = 1000
 
+// pressed reports whether more is in memory than should be.
+func (k *keeper) pressed() bool { return k.resident.Load() > k.target.Load() }
+
 // look adds up what databases hold, and says who may add more.
 func (k *keeper) look() (total int64, databases int) {
 	list := k.demands()

@@ -12,6 +12,7 @@ import (
 
 	"vecino/catalog"
 	"vecino/engine"
+	"vecino/internal/pace"
 	"vecino/journal"
 	"vecino/keyspace"
 	"vecino/tier"
@@ -286,6 +287,17 @@ type writing struct {
 	fresh  bool // the tier holds something else than this content
 	graves keyspace.Graves
 	saves  []*value.Save // of collections that are stored in parts
+	pace   *pace.Pace    // of a sweep
+}
+
+// rest lets others go on, for a while if the session may take its time. No lock of a database
+// is held.
+func (s *writing) rest() {
+	if s.pace != nil {
+		s.pace.Rest()
+	} else {
+		runtime.Gosched()
+	}
 }
 
 // begin opens a session. The lock of the database is held, and d's.
@@ -512,6 +524,20 @@ const (
 	mostLooks   = 4096
 )
 
+// sweepShare is how much of a core a sweep takes, and putsAtOnce how many small records it
+// writes at a stretch.
+const (
+	sweepShare = 0.5
+	putsAtOnce = 128
+)
+
+// hurry reports whether a sweep may not take its time: memory must be had, or the journal
+// gets long.
+func (s *writing) hurry() bool {
+	n, from := s.st.node, s.sweeping
+	return n.keeper.pressed() || from != 0 && s.p.shard.journal.Tail()-from > 4*journal.Offset(n.cfg.CheckpointBytes)
+}
+
 // sweep puts what changed, and notes in m how the database is at the end.
 func (s *writing) sweep(ctx context.Context, m *meta) error {
 	db, since := s.p.Engine, s.since
@@ -520,6 +546,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 	}
 	var at keyspace.Cursor
 	var some sweptRecords
+	s.pace = pace.New(sweepShare, func(d time.Duration) { wait(ctx, d) }, s.hurry)
 	for looks := 64; !at.Done(); {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -537,6 +564,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 			m.measure(db)
 		}
 		db.Unlock()
+		s.rest()
 		// Without the lock: this may wait for the disk.
 		if err := s.seeAll(); err != nil {
 			return err
@@ -545,6 +573,9 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 			if err := s.put(ctx, &some.list[i]); err != nil {
 				return err
 			}
+			if i%putsAtOnce == putsAtOnce-1 {
+				s.rest()
+			}
 		}
 		switch {
 		case took > sliceTime && looks > fewestLooks:
@@ -552,7 +583,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 		case took < sliceTime/3 && looks < mostLooks:
 			looks *= 2
 		}
-		runtime.Gosched()
+		s.rest()
 	}
 	// Parts show also what was written after their record was swept.
 	db.Lock()
@@ -643,7 +674,7 @@ func (s *writing) putParts(ctx context.Context, r *keyspace.Record) error {
 		for _, p := range some {
 			s.w.Part(uint64(p.id), p.data)
 		}
-		runtime.Gosched()
+		s.rest()
 	}
 	r.Body = append(slices.Clip(r.Body), r.Parts.Head()...)
 	return nil

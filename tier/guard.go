@@ -15,6 +15,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"vecino/internal/pace"
 )
 
 // guard stands between Pebble and the file system.
@@ -283,7 +285,7 @@ func (g *guard) wrap(f vfs.File, name string, category vfs.DiskWriteCategory) vf
 		gf.number, gf.claim = number(n), g.state.logSynced
 	}
 	if category == compactionCategory {
-		gf.pace = &pace{h: g.h}
+		gf.pace = pace.New(compactionShare, func(d time.Duration) { g.h.pause(d) }, g.h.hurry.Load)
 	}
 	return gf
 }
@@ -302,7 +304,7 @@ type guardedFile struct {
 	number  uint64
 	written atomic.Int64
 	claim   func(number uint64, length int64)
-	pace    *pace
+	pace    *pace.Pace // of a compaction
 }
 
 func (f *guardedFile) do(what string, op func() error) error {
@@ -320,7 +322,7 @@ func (f *guardedFile) Write(p []byte) (n int, err error) {
 	})
 	f.written.Add(int64(n))
 	if f.pace != nil && err == nil {
-		f.pace.rest()
+		f.pace.Rest()
 	}
 	return n, err
 }
@@ -396,37 +398,9 @@ func (f *tableFile) ReadAt(p []byte, off int64) (int, error) {
 // compactionCategory is how Pebble marks what compactions write.
 const compactionCategory = "pebble-compaction"
 
-// pace keeps a compaction to a share of a core: it rests in proportion to how
-// long it worked. A node has better things to do on few cores than to tidy up,
-// unless tidying falls behind (hurry).
-type pace struct {
-	h    *health
-	last time.Time
-	owed time.Duration
-}
-
-const (
-	// compactionShare is how much of one core compactions take. More gives back
-	// disk sooner, less leaves more to the clients.
-	compactionShare = 0.5
-	paceStep        = 4 * time.Millisecond
-)
-
-func (p *pace) rest() {
-	now := time.Now()
-	if p.last.IsZero() || p.h.hurry.Load() {
-		p.last, p.owed = now, 0
-		return
-	}
-	worked := min(now.Sub(p.last), paceStep) // what is longer was spent waiting
-	p.owed += time.Duration(float64(worked) * (1/compactionShare - 1))
-	if p.owed >= paceStep {
-		p.h.pause(p.owed)
-		p.owed = 0
-		now = time.Now()
-	}
-	p.last = now
-}
+// compactionShare is how much of one core compactions take, unless tidying falls behind (hurry): a node has
+// better things to do on few cores. More gives back disk sooner, less leaves more to the clients.
+const compactionShare = 0.5
 
 // logger hands on what Pebble says.
 type logger struct{ h *health }
