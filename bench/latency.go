@@ -38,6 +38,20 @@ func halfWrites(n, size int) func(dst []byte, r *rand.Rand) ([]byte, kind) {
 // tail is the latencies of one round.
 type tail struct{ p50, p99, p999, max time.Duration }
 
+// tails is a tail without what standstills of the machine hit, and with it.
+type tails struct {
+	tail
+	all   tail
+	still float64 // the share of the time in which the machine stood still
+}
+
+// standstills says in a section what the figures leave out.
+const standstills = "What was under way while the machine itself stood still, all of its processors at once, is left out, but for the columns that say so: a hypervisor takes a guest's processors from it for milliseconds when it has used its share. " +
+	"It is seen by a thread of the highest priority on each processor, for which this must run as root; else nothing is left out."
+
+// share is a share as a percentage.
+func share(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+
 func tailOf(times []time.Duration) tail {
 	return tail{quantile(times, 0.5), quantile(times, 0.99), quantile(times, 0.999), quantile(times, 1)}
 }
@@ -56,7 +70,7 @@ func (b *bench) latency() (string, error) {
 			return "", err
 		}
 	}
-	t := &table{head: []string{"", "batches/s", "rounds", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99.9 of Redis's", "of the rounds"}}
+	t := &table{head: []string{"", "batches/s", "rounds", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99.9 of Redis's", "of the rounds", "p99.9 ms with standstills", "stood still"}}
 	for _, shape := range latencyShapes {
 		load := traffic{conns: clients, together: shape.together, command: halfWrites(n, shortValue), lasts: pick(b, 2*time.Second, 300*time.Millisecond)}
 		top := map[*rival]float64{}
@@ -76,19 +90,19 @@ func (b *bench) latency() (string, error) {
 		load.rate = min(top[redis], top[node]) / 2
 		load.lasts = pick(b, 8*time.Second, time.Second)
 		b.say("latency: %s: top rates %.0f and %.0f batches/s", shape.name, top[redis], top[node])
-		tails := map[*rival][]tail{}
+		found := map[*rival][]tails{}
 		for round := range pick(b, 5, 2) {
 			for turn := range both {
 				s := both[(turn+round)%2] // who comes second finds a warmer machine
 				load.door, load.seed = s.door(), uint64(round)
-				found, err := load.run(b.ctx)
+				saw, err := load.run(b.ctx)
 				if err == nil {
-					err = found.sound()
+					err = saw.sound()
 				}
 				if err != nil {
 					return "", fmt.Errorf("%s: %w", s.name, err)
 				}
-				tails[s] = append(tails[s], tailOf(found.all()))
+				found[s] = append(found[s], saw.tails())
 			}
 		}
 		load.door = node.door()
@@ -96,22 +110,23 @@ func (b *bench) latency() (string, error) {
 			return "", err
 		}
 		var ratios []float64
-		for i := range tails[redis] {
-			ratios = append(ratios, float64(tails[node][i].p999)/float64(tails[redis][i].p999))
+		for i := range found[redis] {
+			ratios = append(ratios, float64(found[node][i].p999)/float64(found[redis][i].p999))
 		}
 		row := func(name string, s *rival, ratio, rounds string) {
-			mid := func(figure func(tail) time.Duration) string {
-				return fmt.Sprintf("%.2f", median(each(tails[s], func(x tail) float64 { return millis(figure(x)) })))
+			mid := func(figure func(tails) time.Duration) string {
+				return fmt.Sprintf("%.2f", median(each(found[s], func(x tails) float64 { return millis(figure(x)) })))
 			}
-			t.add(name+", "+shape.name, fmt.Sprintf("%.0f", load.rate), fmt.Sprint(len(tails[s])), mid(func(x tail) time.Duration { return x.p50 }),
-				mid(func(x tail) time.Duration { return x.p99 }), mid(func(x tail) time.Duration { return x.p999 }), mid(func(x tail) time.Duration { return x.max }), ratio, rounds)
+			t.add(name+", "+shape.name, fmt.Sprintf("%.0f", load.rate), fmt.Sprint(len(found[s])), mid(func(x tails) time.Duration { return x.p50 }),
+				mid(func(x tails) time.Duration { return x.p99 }), mid(func(x tails) time.Duration { return x.p999 }), mid(func(x tails) time.Duration { return x.max }), ratio, rounds,
+				mid(func(x tails) time.Duration { return x.all.p999 }), share(median(each(found[s], func(x tails) float64 { return x.still }))))
 		}
 		row("Redis", redis, "", "")
 		row("Vecino", node, judged(fmt.Sprintf("%.2f", median(ratios)), meets(median(ratios), aimTail)), spread(ratios))
 		b.say("latency: %s: p99.9 is %.2f of Redis's", shape.name, median(ratios))
 	}
 	return t.String() + fmt.Sprintf("\n\n%d keys of 16 bytes with values of %d; %d connections; as many GET as SET. The rate is half of what the slower of the two does with the same load when it isn't held back. "+
-		"Latency counts from the time a batch was due. Medians of the rounds; the aim is a p99.9 of at most %.1f of Redis's.", n, shortValue, clients, aimTail), nil
+		"Latency counts from the time a batch was due. Medians of the rounds; the aim is a p99.9 of at most %.1f of Redis's. "+standstills, n, shortValue, clients, aimTail), nil
 }
 
 const aimTail = 1.0

@@ -60,15 +60,15 @@ func (b *bench) neighbours() (string, error) {
 	}
 
 	lasts := pick(b, slowFor-500*time.Millisecond, 1500*time.Millisecond)
-	quiet := func(seed uint64) (tail, error) {
+	quiet := func(seed uint64) (tails, error) {
 		found, err := traffic{door: light, conns: 2, together: 1, rate: lightRate, lasts: lasts, command: halfWrites(lightKeys, shortValue), seed: seed}.run(b.ctx)
 		if err == nil {
 			err = found.sound()
 		}
 		if err != nil {
-			return tail{}, fmt.Errorf("the light client: %w", err)
+			return tails{}, fmt.Errorf("the light client: %w", err)
 		}
-		return tailOf(found.all()), nil
+		return found.tails(), nil
 	}
 	flood := func(to door) func() (func() (string, error), error) {
 		return func() (func() (string, error), error) { return b.flood(to, heavyKeys) }
@@ -89,8 +89,8 @@ func (b *bench) neighbours() (string, error) {
 	if len(disturbances) == 0 {
 		return "", fmt.Errorf("nothing that a neighbour does is named like %q", b.cases)
 	}
-	t := &table{head: []string{"database B runs", "p50 ms quiet", "p50 ms", "p99 ms quiet", "p99 ms", "ratio", "of the rounds", "max ms", "meanwhile on B"}}
-	before, during, did := make([][]tail, len(disturbances)), make([][]tail, len(disturbances)), make([]string, len(disturbances))
+	t := &table{head: []string{"database B runs", "p50 ms quiet", "p50 ms", "p99 ms quiet", "p99 ms", "ratio", "of the rounds", "max ms", "with standstills: p99 ms quiet", "p99 ms", "stood still quiet", "stood still", "meanwhile on B"}}
+	before, during, did := make([][]tails, len(disturbances)), make([][]tails, len(disturbances)), make([]string, len(disturbances))
 	for round := range pick(b, 3, 1) {
 		for i, d := range disturbances {
 			x, err := quiet(uint64(round))
@@ -108,7 +108,8 @@ func (b *bench) neighbours() (string, error) {
 				return "", fmt.Errorf("%s: %w", d.name, err)
 			}
 			during[i], did[i] = append(during[i], x), what
-			b.say("neighbours: %s: p99 %s ms, quiet %s ms; B: %s", d.name, ms(x.p99), ms(before[i][round].p99), what)
+			q := before[i][round]
+			b.say("neighbours: %s: p99 %s ms, quiet %s ms; with standstills %s and %s ms (%s and %s of the time); B: %s", d.name, ms(x.p99), ms(q.p99), ms(x.all.p99), ms(q.all.p99), share(x.still), share(q.still), what)
 		}
 	}
 	for i, d := range disturbances {
@@ -116,15 +117,17 @@ func (b *bench) neighbours() (string, error) {
 		for r := range during[i] {
 			ratios = append(ratios, float64(during[i][r].p99)/float64(before[i][r].p99))
 		}
-		mid := func(of []tail, figure func(tail) time.Duration) string {
-			return fmt.Sprintf("%.2f", median(each(of, func(x tail) float64 { return millis(figure(x)) })))
+		mid := func(of []tails, figure func(tails) time.Duration) string {
+			return fmt.Sprintf("%.2f", median(each(of, func(x tails) float64 { return millis(figure(x)) })))
 		}
-		p50, p99 := func(x tail) time.Duration { return x.p50 }, func(x tail) time.Duration { return x.p99 }
+		still := func(of []tails) string { return share(median(each(of, func(x tails) float64 { return x.still }))) }
+		p50, p99, all := func(x tails) time.Duration { return x.p50 }, func(x tails) time.Duration { return x.p99 }, func(x tails) time.Duration { return x.all.p99 }
 		t.add(d.name, mid(before[i], p50), mid(during[i], p50), mid(before[i], p99), mid(during[i], p99),
-			judged(fmt.Sprintf("%.1f", median(ratios)), !d.aimed || median(ratios) <= aimNeighbour), spread(ratios), mid(during[i], func(x tail) time.Duration { return x.max }), did[i])
+			judged(fmt.Sprintf("%.1f", median(ratios)), !d.aimed || median(ratios) <= aimNeighbour), spread(ratios), mid(during[i], func(x tails) time.Duration { return x.max }),
+			mid(before[i], all), mid(during[i], all), still(before[i]), still(during[i]), did[i])
 	}
 	return t.String() + fmt.Sprintf("\n\nOne node with one loop. The light client sends %d commands a second, half of them writes, on two connections to database A, first alone and then beside database B; %d rounds, medians. "+
-		"What loads B comes from a process of its own with `nice 19`; \"another process\" is a redis-server that gets the same load in the node's stead. The aim is at most %.0f times the quiet p99.", lightRate, len(before[len(before)-1]), aimNeighbour), nil
+		"What loads B comes from a process of its own with `nice 19`; \"another process\" is a redis-server that gets the same load in the node's stead. The aim is at most %.0f times the quiet p99. "+standstills, lightRate, len(before[len(before)-1]), aimNeighbour), nil
 }
 
 // newControl is a redis-server to be loaded in the node's stead.

@@ -136,7 +136,7 @@ func (b *bench) tier() (string, error) {
 		b.say("tier: -P %d: throughput %.2f of the node with everything in memory, %d errors", together, median(ratios), failed)
 	}
 
-	tails := map[*rival]map[kind][]tail{full: {}, small: {}}
+	latencies := map[*rival]map[kind][]tails{full: {}, small: {}}
 	for round := range pick(b, 3, 1) {
 		seed := rand.Uint64()
 		for turn := range both {
@@ -150,20 +150,21 @@ func (b *bench) tier() (string, error) {
 				return "", err
 			}
 			for _, k := range []kind{isHot, isCold} {
-				tails[s][k] = append(tails[s][k], tailOf(found.times[k]))
+				latencies[s][k] = append(latencies[s][k], found.tails(k))
 			}
 		}
 	}
-	slow := &table{head: []string{fmt.Sprintf("latency at %.0f/s", rate), "p50 ms", "p99 ms", "p99.9 ms", "max ms"}}
+	slow := &table{head: []string{fmt.Sprintf("latency at %.0f/s", rate), "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99 ms with standstills", "stood still"}}
 	for i, s := range both {
 		for _, k := range []kind{isHot, isCold} {
-			mid := func(figure func(tail) time.Duration) float64 {
-				return median(each(tails[s][k], func(x tail) float64 { return millis(figure(x)) }))
+			mid := func(figure func(tails) time.Duration) float64 {
+				return median(each(latencies[s][k], func(x tails) float64 { return millis(figure(x)) }))
 			}
-			p99 := mid(func(x tail) time.Duration { return x.p99 })
-			slow.add([]string{"all in memory", "budget"}[i]+", "+[]string{"hot", "cold"}[k]+" keys", fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.p50 })),
-				judged(fmt.Sprintf("%.2f", p99), s == full || k == isCold || p99 <= millis(aimHotKeys)), fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.p999 })),
-				fmt.Sprintf("%.2f", mid(func(x tail) time.Duration { return x.max })))
+			p99 := mid(func(x tails) time.Duration { return x.p99 })
+			slow.add([]string{"all in memory", "budget"}[i]+", "+[]string{"hot", "cold"}[k]+" keys", fmt.Sprintf("%.2f", mid(func(x tails) time.Duration { return x.p50 })),
+				judged(fmt.Sprintf("%.2f", p99), s == full || k == isCold || p99 <= millis(aimHotKeys)), fmt.Sprintf("%.2f", mid(func(x tails) time.Duration { return x.p999 })),
+				fmt.Sprintf("%.2f", mid(func(x tails) time.Duration { return x.max })), fmt.Sprintf("%.2f", mid(func(x tails) time.Duration { return x.all.p99 })),
+				share(median(each(latencies[s][k], func(x tails) float64 { return x.still }))))
 		}
 	}
 	fullRSS, err := full.rss()
@@ -175,7 +176,7 @@ func (b *bench) tier() (string, error) {
 		return "", err
 	}
 	text := t.String() + "\n\n" + slow.String() + "\n\n" + profiles.String() + fmt.Sprintf("\n\n%d MiB of values of %d B in a budget of %d MiB; one key of %d is hot and gets %.0f %% of the reads. Filling took %.0f s with everything in memory, %.0f s with the budget; "+
-		"then the load ran %.0f s and %.0f s until it read no smaller share from the tier any more. RSS at the end: %.0f MiB and %.0f MiB. The aims: throughput at least %.1f, no error, p99 of hot keys at most %s.",
+		"then the load ran %.0f s and %.0f s until it read no smaller share from the tier any more. RSS at the end: %.0f MiB and %.0f MiB. The aims: throughput at least %.1f, no error, p99 of hot keys at most %s. "+standstills,
 		data>>20, tierValue, budget>>20, tierHot, 100*tierHotOf, filled[full].Seconds(), filled[small].Seconds(), warm[full].Seconds(), warm[small].Seconds(), float64(fullRSS)/(1<<20), float64(smallRSS)/(1<<20), aimTier, aimHotKeys)
 	return text, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -59,16 +60,21 @@ type seen struct {
 	missing    int // answered with nothing, as GET of no key
 	unanswered int // commands without an answer at the end
 	times      [maxKinds][]time.Duration
+	calm       [maxKinds][]time.Duration // without those that a standstill hit; of open traffic
+	still      time.Duration             // how long the machine stood still
 }
 
 func (s *seen) rps() float64 { return float64(s.commands) / s.took.Seconds() }
 
-// all is the latencies of every kind.
-func (s *seen) all() (times []time.Duration) {
-	for _, t := range s.times {
-		times = append(times, t...)
+// tails is the latencies of some kinds, or of all, with and without what standstills hit.
+func (s *seen) tails(kinds ...kind) (t tails) {
+	var all, calm []time.Duration
+	for k := range kind(maxKinds) {
+		if len(kinds) == 0 || slices.Contains(kinds, k) {
+			all, calm = append(all, s.times[k]...), append(calm, s.calm[k]...)
+		}
 	}
-	return times
+	return tails{tailOf(calm), tailOf(all), s.still.Seconds() / s.took.Seconds()}
 }
 
 // sound is an error if not all was answered well.
@@ -125,16 +131,20 @@ func (t traffic) run(ctx context.Context) (*seen, error) {
 		}
 	}
 	d := &driver{traffic: t, wires: wires, ep: ep, random: rand.New(rand.NewPCG(t.seed, 2)), buf: make([]byte, 256<<10), begun: time.Now()}
+	endWatch := func() []span { return nil }
 	if t.rate > 0 {
 		each := int(t.rate*t.lasts.Seconds()) + 16
 		for k := range d.times[:2] {
-			d.times[k] = make([]time.Duration, 0, each)
+			d.times[k], d.dues[k] = make([]time.Duration, 0, each), make([]time.Duration, 0, each)
 		}
+		endWatch = watchStandstills(d.begun)
 	}
 	if t.ready != nil {
 		t.ready()
 	}
-	if err := d.run(ctx); err != nil {
+	err = d.run(ctx)
+	d.sortOut(endWatch())
+	if err != nil {
 		return &d.seen, fmt.Errorf("load on %s: %w", t.door.addr, err)
 	}
 	return &d.seen, nil
@@ -173,9 +183,24 @@ type driver struct {
 	random *rand.Rand
 	buf    []byte
 	begun  time.Time
-	dirty  []*wire // have something to send
-	batch  int     // number of the next
-	open   int     // batches on their way
+	dirty  []*wire                   // have something to send
+	batch  int                       // number of the next
+	open   int                       // batches on their way
+	dues   [maxKinds][]time.Duration // when those of times were due; of open traffic
+}
+
+// sortOut tells what standstills hit from the rest.
+func (d *driver) sortOut(still []span) {
+	for _, s := range still {
+		d.still += s.to - s.from
+	}
+	for k, dues := range d.dues {
+		for i, due := range dues {
+			if took := d.times[k][i]; !hit(still, due, due+took) {
+				d.calm[k] = append(d.calm[k], took)
+			}
+		}
+	}
 }
 
 func (d *driver) now() time.Duration { return time.Since(d.begun) }
@@ -347,6 +372,9 @@ func (d *driver) answered(w *wire, answer answer, reply []byte, now time.Duratio
 	}
 	if !d.forget {
 		d.times[a.kind] = append(d.times[a.kind], now-a.due)
+		if d.rate > 0 {
+			d.dues[a.kind] = append(d.dues[a.kind], a.due)
+		}
 	}
 	w.first++
 	d.open--

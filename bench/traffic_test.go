@@ -95,6 +95,36 @@ func TestOpenTrafficGoesOnWhileTheServerStalls(t *testing.T) {
 	}
 }
 
+func TestWhatAStandstillHitIsLeftOut(t *testing.T) {
+	const ms = time.Millisecond
+	// Three processors that were late, each at its own times.
+	still := common(common([]span{{0, 5 * ms}, {8 * ms, 20 * ms}, {30 * ms, 40 * ms}}, []span{{2 * ms, 4 * ms}, {10 * ms, 12 * ms}, {14 * ms, 50 * ms}}), []span{{3 * ms, 11 * ms}, {20*ms - late/2, 60 * ms}})
+	want := []span{{3 * ms, 4 * ms}, {10 * ms, 11 * ms}, {30 * ms, 40 * ms}} // too short: what is common before 20 ms
+	if !slices.Equal(still, want) {
+		t.Fatalf("all stood still at %v, want %v", still, want)
+	}
+	d := &driver{}
+	for _, c := range []struct {
+		due, took time.Duration
+		hit       bool
+	}{
+		{0, 2 * ms, false}, {2 * ms, ms, false}, {2 * ms, 2 * ms, true}, {3 * ms, ms / 2, true}, {4 * ms, 6 * ms, false}, {4 * ms, 7 * ms, true},
+		{10 * ms, ms / 2, true}, {12 * ms, 18 * ms, false}, {12 * ms, 40 * ms, true}, {35 * ms, 100 * ms, true}, {41 * ms, 100 * ms, false},
+	} {
+		d.dues[isWrite], d.times[isWrite] = []time.Duration{c.due}, []time.Duration{c.took}
+		d.calm[isWrite] = nil
+		d.sortOut(still)
+		if got := len(d.calm[isWrite]) == 0; got != c.hit {
+			t.Errorf("due at %v, took %v: left out %v, want %v", c.due, c.took, got, c.hit)
+		}
+	}
+	d.took, d.still = 100*ms, 12*ms
+	d.times[isRead], d.calm[isRead] = []time.Duration{ms, 9 * ms}, []time.Duration{ms}
+	if got := d.tails(isRead); got.max != ms || got.all.max != 9*ms || got.still != 0.12 {
+		t.Errorf("got %+v, want the figures with and without, and how long it stood still", got)
+	}
+}
+
 func TestTrafficThatIsEndedSaysWhatItFound(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	addr, _ := fakeServer(t, func([]string) string {
