@@ -108,7 +108,7 @@ func (b *bench) largeCase(to door, kind largeKind, n int) (row []string, err err
 		}()
 		var times []time.Duration
 		for first := true; first || !ended.Load(); first = false {
-			light := traffic{door: to, conns: 1, together: 1, rate: largeRate, lasts: 500 * time.Millisecond, command: halfWrites(1000, shortValue), seed: seed}
+			light := traffic{door: to, conns: 1, together: 1, rate: largeRate, lasts: 500 * time.Millisecond, command: halfWrites(1000, shortValue), seed: seed, watched: true}
 			found, err := light.run(b.ctx)
 			if err != nil {
 				return tail{}, err

@@ -87,7 +87,7 @@ func (b *bench) latency() (string, error) {
 				top[s] = found.rps() / float64(shape.together)
 			}
 		}
-		load.rate = min(top[redis], top[node]) / 2
+		load.rate, load.watched = min(top[redis], top[node])/2, true
 		load.lasts = pick(b, 8*time.Second, time.Second)
 		b.say("latency: %s: top rates %.0f and %.0f batches/s", shape.name, top[redis], top[node])
 		found := map[*rival][]tails{}

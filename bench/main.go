@@ -101,6 +101,8 @@ func main() {
 			do, args = runSoak, args[1:]
 		case "flood": // what neighbours starts as a process of its own
 			do, args = runFlood, args[1:]
+		case "watch": // what traffic starts
+			do, args = runWatch, args[1:]
 		}
 	}
 	err := do(ctx, args)

@@ -61,7 +61,7 @@ func (b *bench) neighbours() (string, error) {
 
 	lasts := pick(b, slowFor-500*time.Millisecond, 1500*time.Millisecond)
 	quiet := func(seed uint64) (tails, error) {
-		found, err := traffic{door: light, conns: 2, together: 1, rate: lightRate, lasts: lasts, command: halfWrites(lightKeys, shortValue), seed: seed}.run(b.ctx)
+		found, err := traffic{door: light, conns: 2, together: 1, rate: lightRate, lasts: lasts, command: halfWrites(lightKeys, shortValue), seed: seed, watched: true}.run(b.ctx)
 		if err == nil {
 			err = found.sound()
 		}

@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"runtime"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +27,9 @@ import (
 // order, that sleeps again and again for a moment. A thread that wakes late was kept by
 // its processor; when all are late at once, there was none.
 
+// The threads are of a process of their own: in that of the load they would stand in the way of
+// its scheduler.
+
 // span is a time between two moments, from a common beginning.
 type span struct{ from, to time.Duration }
 
@@ -26,68 +37,128 @@ const (
 	// wakes is how often the threads wake, and late by how much they count as late.
 	wakes = 500 * time.Microsecond
 	late  = 500 * time.Microsecond
+
+	watching = "watching" // what the process says first
 )
 
-// watchStandstills watches until it is ended, and then tells all standstills, in order. It sees none
-// where the system doesn't let it: as root it does.
-func watchStandstills(begun time.Time) (end func() []span) {
+// watchStandstills watches until it is ended, and then tells all standstills, in order, from begun on. It sees
+// none where the system doesn't let it: as root it does.
+func watchStandstills() (end func(begun time.Time) ([]span, error), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	watcher := exec.Command(self, "watch")
+	watcher.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	watcher.Stderr = os.Stderr
+	stop, err := watcher.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	says, err := watcher.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := watcher.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(says)
+	if !lines.Scan() || lines.Text() != watching {
+		stop.Close()
+		return nil, fmt.Errorf("watch for standstills: it said %q: %w", lines.Text(), watcher.Wait())
+	}
+	return func(begun time.Time) (still []span, err error) {
+		now, since := monotonic(), time.Since(begun) // what stands between the two clocks
+		stop.Close()
+		for lines.Scan() {
+			var s span
+			if _, err := fmt.Sscan(lines.Text(), &s.from, &s.to); err != nil {
+				return nil, fmt.Errorf("watch for standstills: %q: %w", lines.Text(), err)
+			}
+			still = append(still, span{s.from - now + since, s.to - now + since})
+		}
+		return still, watcher.Wait()
+	}, nil
+}
+
+// monotonic is the time of a clock that all processes have in common.
+func monotonic() time.Duration {
+	var t unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return time.Duration(t.Nano())
+}
+
+// runWatch is the process that watches, until its input ends. Then it writes a line for each
+// standstill.
+func runWatch(context.Context, []string) error {
 	var cpus unix.CPUSet
-	if unix.SchedGetaffinity(0, &cpus) != nil {
-		return func() []span { return nil }
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return fmt.Errorf("watch for standstills: %w", err)
 	}
 	var (
-		over    atomic.Bool
-		threads sync.WaitGroup
-		mu      sync.Mutex
-		kept    [][]span
-		blind   bool
+		over           atomic.Bool
+		ready, threads sync.WaitGroup
+		mu             sync.Mutex
+		kept           [][]span
+		blind          bool
 	)
+	runtime.GOMAXPROCS(cpus.Count() + 1) // the threads don't tell Go's scheduler that they sleep
 	for cpu := range len(cpus) * 64 {
 		if !cpus.IsSet(cpu) {
 			continue
 		}
+		ready.Add(1)
 		threads.Go(func() {
 			runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
-			spans, ok := lateWakes(cpu, begun, &over)
+			var spans []span
+			ok := riseAbove(cpu)
+			ready.Done()
+			if ok {
+				spans = lateWakes(&over)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			kept, blind = append(kept, spans), blind || !ok
 		})
 	}
-	return func() []span {
-		over.Store(true)
-		threads.Wait()
-		if blind || len(kept) == 0 {
-			return nil
-		}
-		all := kept[0]
-		for _, other := range kept[1:] {
-			all = common(all, other)
-		}
-		return all
+	ready.Wait()
+	fmt.Println(watching)
+	io.Copy(io.Discard, os.Stdin)
+	over.Store(true)
+	threads.Wait()
+	if blind {
+		return nil
 	}
+	all := kept[0]
+	for _, other := range kept[1:] {
+		all = common(all, other)
+	}
+	for _, s := range all {
+		fmt.Println(int64(s.from), int64(s.to))
+	}
+	return nil
 }
 
-// lateWakes is one of the threads: when its processor kept it.
-func lateWakes(cpu int, begun time.Time, over *atomic.Bool) (spans []span, ok bool) {
+// riseAbove puts the thread on one processor, before all others there, if it may.
+func riseAbove(cpu int) bool {
 	var mine unix.CPUSet
 	mine.Set(cpu)
-	if unix.SchedSetaffinity(0, &mine) != nil {
-		return nil, false
-	}
-	if unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0) != nil {
-		return nil, false
-	}
+	return unix.SchedSetaffinity(0, &mine) == nil &&
+		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0) == nil
+}
+
+// lateWakes sleeps again and again until it is over, and returns when it woke late.
+func lateWakes(over *atomic.Bool) (spans []span) {
 	pause := unix.NsecToTimespec(int64(wakes))
-	for last := time.Since(begun); !over.Load(); {
-		unix.Nanosleep(&pause, nil)
-		now := time.Since(begun)
+	for last := monotonic(); !over.Load(); {
+		syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
+		now := monotonic()
 		if now-last > wakes+late {
 			spans = append(spans, span{last, now})
 		}
 		last = now
 	}
-	return spans, true
+	return spans
 }
 
 // common is what two lists of spans have in common. Both are in order and don't overlap

@@ -141,7 +141,7 @@ func (b *bench) tier() (string, error) {
 		seed := rand.Uint64()
 		for turn := range both {
 			s := both[(turn+round)%2]
-			load := traffic{door: s.door(), conns: clients, together: 1, rate: rate, lasts: pick(b, 8*time.Second, time.Second), command: mostlyHot(n), seed: seed}
+			load := traffic{door: s.door(), conns: clients, together: 1, rate: rate, lasts: pick(b, 8*time.Second, time.Second), command: mostlyHot(n), seed: seed, watched: true}
 			found, err := load.run(b.ctx)
 			if err == nil {
 				err = found.sound()

@@ -41,6 +41,7 @@ type traffic struct {
 	seed    uint64
 	ready   func() // called when all connections stand; may be nil
 	forget  bool   // keep no latencies
+	watched bool   // tell what standstills of the machine hit; only open traffic can
 }
 
 // kind is what a command is told apart by; each traffic has its own.
@@ -130,21 +131,27 @@ func (t traffic) run(ctx context.Context) (*seen, error) {
 			return nil, fmt.Errorf("load: %w", errno)
 		}
 	}
-	d := &driver{traffic: t, wires: wires, ep: ep, random: rand.New(rand.NewPCG(t.seed, 2)), buf: make([]byte, 256<<10), begun: time.Now()}
-	endWatch := func() []span { return nil }
+	d := &driver{traffic: t, wires: wires, ep: ep, random: rand.New(rand.NewPCG(t.seed, 2)), buf: make([]byte, 256<<10)}
+	endWatch := func(time.Time) ([]span, error) { return nil, nil }
+	if t.watched {
+		if endWatch, err = watchStandstills(); err != nil {
+			return nil, err
+		}
+	}
+	d.begun = time.Now()
 	if t.rate > 0 {
 		each := int(t.rate*t.lasts.Seconds()) + 16
 		for k := range d.times[:2] {
 			d.times[k], d.dues[k] = make([]time.Duration, 0, each), make([]time.Duration, 0, each)
 		}
-		endWatch = watchStandstills(d.begun)
 	}
 	if t.ready != nil {
 		t.ready()
 	}
 	err = d.run(ctx)
-	d.sortOut(endWatch())
-	if err != nil {
+	still, failed := endWatch(d.begun)
+	d.sortOut(still)
+	if err = errors.Join(err, failed); err != nil {
 		return &d.seen, fmt.Errorf("load on %s: %w", t.door.addr, err)
 	}
 	return &d.seen, nil
