@@ -92,6 +92,8 @@ var (
 	descFetchTime   = prometheus.NewDesc("vecino_fetch_seconds", "Time from when a command wanted a value until it was read.", nil, nil)
 	descWakeTime    = prometheus.NewDesc("vecino_wake_seconds", "Time that reading a database took.", nil, nil)
 	descTier        = prometheus.NewDesc("vecino_tier_bytes", "The tier: its files (disk), its block cache (cache), and what isn't in tables yet (writes).", []string{"what"}, nil)
+	descSweeps      = prometheus.NewDesc("vecino_checkpoints_total", "Checkpoints of databases that were begun.", nil, nil)
+	descSweepRests  = prometheus.NewDesc("vecino_checkpoint_rest_seconds_total", "Time for which checkpoints have rested, to leave the processors to clients.", nil, nil)
 	descCompactions = prometheus.NewDesc("vecino_tier_compactions_total", "Compactions of the tier.", nil, nil)
 )
 
@@ -140,6 +142,8 @@ func (m nodeMetrics) collectMemory(ch chan<- prometheus.Metric) {
 	gauge(descTier, t.CacheBytes, "cache")
 	gauge(descTier, t.MemBytes, "writes")
 	count(descCompactions, t.Compactions)
+	count(descSweeps, n.store.sweeps.Load())
+	ch <- prometheus.MustNewConstMetric(descSweepRests, prometheus.CounterValue, time.Duration(n.store.rested.Load()).Seconds())
 }
 
 // Describe is left to Collect.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vecino/catalog"
@@ -32,6 +33,8 @@ import (
 type store struct {
 	node *Node
 	tier *tier.Tier
+
+	sweeps, rested atomic.Int64 // how many were begun, and for how many nanoseconds they have rested
 
 	mu  sync.Mutex
 	dbs map[*engine.DB]*stored
@@ -524,18 +527,20 @@ const (
 	mostLooks   = 4096
 )
 
-// sweepShare is how much of a core a sweep takes, and putsAtOnce how many small records it
-// writes at a stretch.
+// sweepShare is how much of a core a sweep takes at most, unless it is in a hurry; putsAtOnce how many
+// small records it writes at a stretch; and longJournal how many times the journal that calls
+// for a checkpoint there may be before it hurries.
 const (
-	sweepShare = 0.5
-	putsAtOnce = 128
+	sweepShare  = 0.5
+	putsAtOnce  = 128
+	longJournal = 4
 )
 
 // hurry reports whether a sweep may not take its time: memory must be had, or the journal
 // gets long.
 func (s *writing) hurry() bool {
 	n, from := s.st.node, s.sweeping
-	return n.keeper.pressed() || from != 0 && s.p.shard.journal.Tail()-from > 4*journal.Offset(n.cfg.CheckpointBytes)
+	return n.keeper.pressed() || from != 0 && s.p.shard.journal.Tail()-from > longJournal*journal.Offset(n.cfg.CheckpointBytes)
 }
 
 // sweep puts what changed, and notes in m how the database is at the end.
@@ -546,7 +551,12 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 	}
 	var at keyspace.Cursor
 	var some sweptRecords
-	s.pace = pace.New(sweepShare, func(d time.Duration) { wait(ctx, d) }, s.hurry)
+	s.st.sweeps.Add(1)
+	s.pace = pace.New(sweepShare, func(d time.Duration) {
+		began := time.Now()
+		wait(ctx, d)
+		s.st.rested.Add(int64(time.Since(began)))
+	}, s.hurry)
 	for looks := 64; !at.Done(); {
 		if err := ctx.Err(); err != nil {
 			return err

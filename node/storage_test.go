@@ -383,6 +383,31 @@ func offload(t *testing.T, n *Node, p *placed) bool {
 	return cold > 0
 }
 
+// A checkpoint of much leaves the processors to others now and then, but not when there is far more
+// journal than should be.
+func TestACheckpointRestsUnlessTheJournalIsLong(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		bytes int64
+		rests bool
+	}{{"short", 64 << 20, true}, {"long", 1, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			n, err := Start(Config{State: t.TempDir(), Proxy: "127.0.0.1:0", Standalone: true, Loops: 1, SegmentBytes: 1 << 20, CheckpointBytes: c.bytes, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer n.Close()
+			dialNode(t, n.Addr()).fill(0, 2000)
+			if err := n.store.sweep(t.Context(), n.find(1)); err != nil {
+				t.Fatal(err)
+			}
+			if rested := n.store.rested.Load(); rested > 0 != c.rests || n.store.sweeps.Load() == 0 {
+				t.Errorf("it rested for %d ns in %d checkpoints, want any: %v", rested, n.store.sweeps.Load(), c.rests)
+			}
+		})
+	}
+}
+
 // A state directory of the time before the tier, with a checkpoint file, is read
 // and rewritten.
 func TestOldCheckpointFilesMoveToTheTier(t *testing.T) {

@@ -78,7 +78,7 @@ any Redis tool can be pointed at it:
 	f.StringVar(&cfg.Key, "key", "", "its private key")
 	f.StringVar(&cfg.CA, "ca", "", "who vouches for the certificates of other nodes")
 	f.IntVar(&cfg.Loops, "loops", 0, "event loops (default: one a core)")
-	f.Int64Var(&cfg.CheckpointBytes, "checkpoint-bytes", 256<<20, "journal that may come together before databases are written out")
+	f.Int64Var(&cfg.CheckpointBytes, "checkpoint-bytes", 256<<20, "journal that may come together before databases are written out in the background, which hurries at four times as much")
 	f.Int64Var(&cfg.SegmentBytes, "segment-bytes", 64<<20, "size of the journal's files, which are allocated in advance")
 	f.Var(&cfg.Memory, "memory", "how much memory the node may take, such as 512mb; beyond it values that are not in use are on disk only (default: 70% of the machine's, the control group's or ulimit -v's)")
 	f.DurationVar(&cfg.Idle, "idle", 10*time.Minute, "after how long without use a database leaves memory until its next command; 0 is never")
