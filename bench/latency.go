@@ -46,8 +46,8 @@ type tails struct {
 }
 
 // standstills says in a section what the figures leave out.
-const standstills = "What was under way while the machine itself stood still, all of its processors at once, is left out, but for the columns that say so: a hypervisor takes a guest's processors from it for milliseconds when it has used its share. " +
-	"It is seen by a thread of the highest priority on each processor, for which this must run as root; else nothing is left out."
+const standstills = "What was under way while the machine itself stood still is left out, but for the columns that say so: a hypervisor takes a guest's processors from it for milliseconds when it has used its share. " +
+	"It is seen by a thread of the highest priority on each processor, for which this must run as root (else nothing is left out), and counts when all of them are late at once, or when the kernel says that the time was stolen."
 
 // share is a share as a percentage.
 func share(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }

@@ -91,7 +91,7 @@ func (b *bench) neighbours() (string, error) {
 	}
 	t := &table{head: []string{"database B runs", "p50 ms quiet", "p50 ms", "p99 ms quiet", "p99 ms", "ratio", "of the rounds", "max ms", "with standstills: p99 ms quiet", "p99 ms", "stood still quiet", "stood still", "meanwhile on B"}}
 	before, during, did := make([][]tails, len(disturbances)), make([][]tails, len(disturbances)), make([]string, len(disturbances))
-	for round := range pick(b, 3, 1) {
+	for round := range pick(b, 5, 1) {
 		for i, d := range disturbances {
 			x, err := quiet(uint64(round))
 			if err != nil {

@@ -2,13 +2,17 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sort"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,14 +22,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A standstill is a time in which no processor of this machine did anything, because its
+// A standstill is a time in which no processor of this machine did anything, or one of them didn't, because its
 // hypervisor gave it none: a guest that has used up its share stands still for
 // some milliseconds, several times a second. What was under way meanwhile says nothing
 // about a server.
 //
 // It is told by a thread for each processor, before all others in the system's
 // order, that sleeps again and again for a moment. A thread that wakes late was kept by
-// its processor; when all are late at once, there was none.
+// its processor; when all are late at once, there was none. Where only one is late, the kernel may have
+// been busy there; so that counts only when it says that the time was stolen (proc_stat(5)), which it does in ticks
+// of 10 ms.
 
 // The threads are of a process of their own: in that of the load they would stand in the way of
 // its scheduler.
@@ -37,6 +43,10 @@ const (
 	// wakes is how often the threads wake, and late by how much they count as late.
 	wakes = 500 * time.Microsecond
 	late  = 500 * time.Microsecond
+	// tick is the unit of the time that was stolen, and lookAgain after how many wakes it is looked up at
+	// least: what was stolen before is not of this time.
+	tick      = 10 * time.Millisecond
+	lookAgain = 100
 
 	watching = "watching" // what the process says first
 )
@@ -100,6 +110,7 @@ func runWatch(context.Context, []string) error {
 		ready, threads sync.WaitGroup
 		mu             sync.Mutex
 		kept           [][]span
+		stolen         []span
 		blind          bool
 	)
 	runtime.GOMAXPROCS(cpus.Count() + 1) // the threads don't tell Go's scheduler that they sleep
@@ -110,15 +121,15 @@ func runWatch(context.Context, []string) error {
 		ready.Add(1)
 		threads.Go(func() {
 			runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
-			var spans []span
+			var spans, robbed []span
 			ok := riseAbove(cpu)
 			ready.Done()
 			if ok {
-				spans = lateWakes(&over)
+				spans, robbed = lateWakes(cpu, &over)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			kept, blind = append(kept, spans), blind || !ok
+			kept, stolen, blind = append(kept, spans), append(stolen, robbed...), blind || !ok
 		})
 	}
 	ready.Wait()
@@ -133,7 +144,7 @@ func runWatch(context.Context, []string) error {
 	for _, other := range kept[1:] {
 		all = common(all, other)
 	}
-	for _, s := range all {
+	for _, s := range joined(append(all, stolen...)) {
 		fmt.Println(int64(s.from), int64(s.to))
 	}
 	return nil
@@ -147,18 +158,65 @@ func riseAbove(cpu int) bool {
 		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0) == nil
 }
 
-// lateWakes sleeps again and again until it is over, and returns when it woke late.
-func lateWakes(over *atomic.Bool) (spans []span) {
+// lateWakes sleeps again and again until it is over, and returns when it woke late, and which of
+// that the kernel says was stolen from the processor.
+func lateWakes(cpu int, over *atomic.Bool) (spans, stolen []span) {
+	stat, err := os.Open("/proc/stat")
+	if err == nil {
+		defer stat.Close()
+	}
 	pause := unix.NsecToTimespec(int64(wakes))
-	for last := monotonic(); !over.Load(); {
+	page := make([]byte, 16<<10)
+	before := stolenFrom(stat, cpu, page)
+	n := 0
+	for last := monotonic(); !over.Load(); n++ {
 		syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 		now := monotonic()
-		if now-last > wakes+late {
+		kept := now - last - wakes
+		if kept > late {
 			spans = append(spans, span{last, now})
+		}
+		if kept > tick || n%lookAgain == 0 {
+			robbed := stolenFrom(stat, cpu, page)
+			if kept > tick && robbed-before > 0 && robbed-before >= kept-2*tick {
+				stolen = append(stolen, span{last, now})
+			}
+			before = robbed
 		}
 		last = now
 	}
-	return spans
+	return spans, stolen
+}
+
+// stolenFrom is the time that was stolen from a processor, in ticks that have passed, 0 where the system
+// doesn't say.
+func stolenFrom(stat *os.File, cpu int, page []byte) time.Duration {
+	if stat == nil {
+		return 0
+	}
+	n, _ := stat.ReadAt(page, 0)
+	name := fmt.Sprintf("cpu%d", cpu)
+	for line := range strings.Lines(string(page[:n])) {
+		const steal = 8
+		if f := strings.Fields(line); len(f) > steal && f[0] == name {
+			ticks, _ := strconv.ParseInt(f[steal], 10, 64)
+			return time.Duration(ticks) * tick
+		}
+	}
+	return 0
+}
+
+// joined is spans in order, those that overlap made one.
+func joined(spans []span) (all []span) {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	for _, s := range spans {
+		if n := len(all); n > 0 && s.from <= all[n-1].to {
+			all[n-1].to = max(all[n-1].to, s.to)
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // common is what two lists of spans have in common. Both are in order and don't overlap

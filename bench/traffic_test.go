@@ -103,6 +103,9 @@ func TestWhatAStandstillHitIsLeftOut(t *testing.T) {
 	if !slices.Equal(still, want) {
 		t.Fatalf("all stood still at %v, want %v", still, want)
 	}
+	if got, want := joined([]span{{30 * ms, 40 * ms}, {0, 5 * ms}, {35 * ms, 45 * ms}, {5 * ms, 6 * ms}, {8 * ms, 9 * ms}}), []span{{0, 6 * ms}, {8 * ms, 9 * ms}, {30 * ms, 45 * ms}}; !slices.Equal(got, want) {
+		t.Errorf("joined to %v, want %v", got, want)
+	}
 	d := &driver{}
 	for _, c := range []struct {
 		due, took time.Duration
