@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -146,6 +148,53 @@ func metric(page []byte, name string) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("there is no metric %s", name)
+}
+
+// histogram is how many values of a metric are at most so large, in seconds.
+type histogram map[float64]float64
+
+// histogramOf finds one without other labels in a page of /metrics.
+func histogramOf(page []byte, name string) (h histogram, err error) {
+	h = histogram{}
+	for line := range strings.Lines(string(page)) {
+		var le, n float64
+		rest, ok := strings.CutPrefix(line, name+"_bucket{le=\"")
+		if !ok {
+			continue
+		}
+		bound, count, _ := strings.Cut(rest, "\"} ")
+		if le, err = strconv.ParseFloat(bound, 64); err == nil {
+			n, err = strconv.ParseFloat(strings.TrimSpace(count), 64)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("metric %s: %q: %w", name, line, err)
+		}
+		h[le] = n
+	}
+	if len(h) == 0 {
+		return nil, fmt.Errorf("there is no histogram %s", name)
+	}
+	return h, nil
+}
+
+// since is what has been added to a histogram.
+func (h histogram) since(before histogram) histogram {
+	added := histogram{}
+	for le, n := range h {
+		added[le] = n - before[le]
+	}
+	return added
+}
+
+// quantile is the smallest bound that a share q of the values doesn't exceed.
+func (h histogram) quantile(q float64) time.Duration {
+	bounds := slices.Sorted(maps.Keys(h))
+	for _, le := range bounds {
+		if all := h[bounds[len(bounds)-1]]; all > 0 && h[le] >= q*all && !math.IsInf(le, 1) {
+			return time.Duration(le * float64(time.Second))
+		}
+	}
+	return 0
 }
 
 // freePorts finds TCP ports that nobody listens on.

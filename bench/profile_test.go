@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 )
@@ -58,5 +60,28 @@ func TestProfileIsRead(t *testing.T) {
 	}
 	if err := s.add([]byte("no profile")); err == nil {
 		t.Error("nonsense was taken for a profile")
+	}
+}
+
+func TestAHistogramTellsWhatWasAdded(t *testing.T) {
+	page := func(a, b, all int) []byte {
+		return fmt.Appendf(nil, "# HELP vecino_x_seconds It.\nvecino_x_seconds_bucket{le=\"0.001\"} %d\nvecino_x_seconds_bucket{le=\"0.002\"} %d\nvecino_x_seconds_bucket{le=\"+Inf\"} %d\nvecino_x_seconds_sum 5\n", a, b, all)
+	}
+	before, err := histogramOf(page(1000, 1000, 1000), "vecino_x_seconds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := histogramOf(page(1001, 1099, 1100), "vecino_x_seconds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := after.since(before)
+	for q, want := range map[float64]time.Duration{0.01: time.Millisecond, 0.02: 2 * time.Millisecond, 0.99: 2 * time.Millisecond, 1: 0} {
+		if got := h.quantile(q); got != want {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+	if _, err := histogramOf(page(1, 1, 1), "vecino_y_seconds"); err == nil {
+		t.Error("a histogram that isn't there was found")
 	}
 }
