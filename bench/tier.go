@@ -245,19 +245,32 @@ func (b *bench) tierReads(s *rival, load traffic) (found *seen, share float64, e
 // compacted waits until the tier of a node has no more work that filling it has left
 // behind.
 func (b *bench) compacted(admin string) error {
-	const quiet, patience = 5 * time.Second, 3 * time.Minute
-	last, since := -1.0, time.Now()
-	for began := time.Now(); time.Since(since) < quiet; time.Sleep(100 * time.Millisecond) {
+	const quiet, patience, every = 5 * time.Second, 15 * time.Minute, 30 * time.Second
+	began := time.Now()
+	last, told := began, began
+	for ; time.Since(last) < quiet; time.Sleep(100 * time.Millisecond) {
 		page, err := get(b.ctx, "http://"+admin+"/metrics")
 		if err != nil {
 			return err
 		}
-		n, err := metric(page, "vecino_tier_compactions_total")
+		busy, err := metric(page, "vecino_tier_compacting")
 		if err != nil {
 			return err
 		}
-		if n != last {
-			last, since = n, time.Now()
+		writes, err := metric(page, "vecino_checkpoints_under_way") // which gives it more
+		if err != nil {
+			return err
+		}
+		if busy+writes > 0 {
+			last = time.Now()
+		}
+		if time.Since(told) > every {
+			told = time.Now()
+			debt, err := metric(page, "vecino_tier_compaction_debt_bytes")
+			if err != nil {
+				return err
+			}
+			b.say("tier: it still compacts, some %.1f GiB are left", debt/(1<<30))
 		}
 		if time.Since(began) > patience {
 			return fmt.Errorf("the tier of %s goes on compacting for more than %s", admin, patience)

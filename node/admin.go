@@ -93,8 +93,11 @@ var (
 	descWakeTime    = prometheus.NewDesc("vecino_wake_seconds", "Time that reading a database took.", nil, nil)
 	descTier        = prometheus.NewDesc("vecino_tier_bytes", "The tier: its files (disk), its block cache (cache), and what isn't in tables yet (writes).", []string{"what"}, nil)
 	descSweeps      = prometheus.NewDesc("vecino_checkpoints_total", "Checkpoints of databases that were begun.", nil, nil)
+	descSweeping    = prometheus.NewDesc("vecino_checkpoints_under_way", "Checkpoints of databases that are under way.", nil, nil)
 	descSweepRests  = prometheus.NewDesc("vecino_checkpoint_rest_seconds_total", "Time for which checkpoints have rested, to leave the processors to clients.", nil, nil)
 	descCompactions = prometheus.NewDesc("vecino_tier_compactions_total", "Compactions of the tier.", nil, nil)
+	descCompacting  = prometheus.NewDesc("vecino_tier_compacting", "Whether a compaction of the tier is under way.", nil, nil)
+	descDebt        = prometheus.NewDesc("vecino_tier_compaction_debt_bytes", "An estimate of what compactions have yet to rewrite.", nil, nil)
 )
 
 // collectMemory gives the figures about memory and what isn't in it.
@@ -142,7 +145,14 @@ func (m nodeMetrics) collectMemory(ch chan<- prometheus.Metric) {
 	gauge(descTier, t.CacheBytes, "cache")
 	gauge(descTier, t.MemBytes, "writes")
 	count(descCompactions, t.Compactions)
+	compacting := int64(0)
+	if t.Compacting {
+		compacting = 1
+	}
+	gauge(descCompacting, compacting)
+	gauge(descDebt, t.CompactionDebt)
 	count(descSweeps, n.store.sweeps.Load())
+	gauge(descSweeping, n.store.sweeping.Load())
 	ch <- prometheus.MustNewConstMetric(descSweepRests, prometheus.CounterValue, time.Duration(n.store.rested.Load()).Seconds())
 }
 

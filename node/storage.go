@@ -35,6 +35,7 @@ type store struct {
 	tier *tier.Tier
 
 	sweeps, rested atomic.Int64 // how many were begun, and for how many nanoseconds they have rested
+	sweeping       atomic.Int64 // how many are under way
 
 	mu  sync.Mutex
 	dbs map[*engine.DB]*stored
@@ -536,11 +537,11 @@ const (
 	longJournal = 4
 )
 
-// hurry reports whether a sweep may not take its time: memory must be had, or the journal
-// gets long.
+// hurry reports whether a sweep may not take its time: the tier has nothing of this content yet, memory must be had, or the
+// journal gets long.
 func (s *writing) hurry() bool {
 	n, from := s.st.node, s.sweeping
-	return n.keeper.pressed() || from != 0 && s.p.shard.journal.Tail()-from > longJournal*journal.Offset(n.cfg.CheckpointBytes)
+	return s.fresh || n.keeper.pressed() || from != 0 && s.p.shard.journal.Tail()-from > longJournal*journal.Offset(n.cfg.CheckpointBytes)
 }
 
 // sweep puts what changed, and notes in m how the database is at the end.
@@ -552,6 +553,8 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 	var at keyspace.Cursor
 	var some sweptRecords
 	s.st.sweeps.Add(1)
+	s.st.sweeping.Add(1)
+	defer s.st.sweeping.Add(-1)
 	s.pace = pace.New(sweepShare, func(d time.Duration) {
 		began := time.Now()
 		wait(ctx, d)
