@@ -281,6 +281,12 @@ func (db *database) applied(r, primary region.Code) {
 		if p := db.position(r); !p.Covers(head) {
 			return fmt.Errorf("at %v of %v", p, head)
 		}
+		p := db.up(r)
+		p.Engine.Lock()
+		defer p.Engine.Unlock()
+		if !p.Savable() || !p.Engine.Position().Covers(p.Complete()) {
+			return errors.New("half a snapshot has been loaded")
+		}
 		return nil
 	})
 }
