@@ -485,6 +485,9 @@ func (st *store) sweep(ctx context.Context, p *placed) (err error) {
 	if asleep {
 		return s.moveOn(m)
 	}
+	st.sweeps.Add(1)
+	st.sweeping.Add(1)
+	defer st.sweeping.Add(-1)
 	if err = s.bury(); err == nil {
 		err = s.sweep(ctx, &m)
 	}
@@ -552,9 +555,6 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 	}
 	var at keyspace.Cursor
 	var some sweptRecords
-	s.st.sweeps.Add(1)
-	s.st.sweeping.Add(1)
-	defer s.st.sweeping.Add(-1)
 	s.pace = pace.New(sweepShare, func(d time.Duration) {
 		began := time.Now()
 		wait(ctx, d)
