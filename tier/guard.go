@@ -85,7 +85,7 @@ func (h *health) fail(err error) {
 	if h.mu.broken != nil {
 		return
 	}
-	h.mu.broken = fmt.Errorf("%w (%v)", ErrBroken, err)
+	h.mu.broken = fmt.Errorf("%w (%w)", ErrBroken, explain(err))
 	close(h.broken)
 	h.log.Error("tier is broken", "err", err.Error())
 }

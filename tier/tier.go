@@ -149,6 +149,10 @@ func Open(dir string, opts Options) (_ *Tier, err error) {
 func (t *Tier) openPebble() error {
 	t.cache = pebble.NewCache(t.opts.CacheBytes)
 	t.pebble = t.pebbleOptions()
+	if err := t.verifyOptions(); err != nil {
+		t.cache.Unref()
+		return err
+	}
 	type result struct {
 		db  *pebble.DB
 		err error
@@ -174,6 +178,28 @@ func (t *Tier) openPebble() error {
 	case <-t.h.broken:
 		return t.h.err()
 	}
+}
+
+// verifyOptions checks the file in which Pebble keeps its options. It has no
+// checksum; but what Pebble compares of it can only differ by damage, since one
+// Version of the tier always has the same.
+func (t *Tier) verifyOptions() error {
+	fs, dir := t.opts.FS, t.opts.FS.PathJoin(t.dir, pebbleDir)
+	desc, err := pebble.Peek(dir, fs)
+	if isNotExist(err) || err == nil && desc.OptionsFilename == "" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b, err := readFile(fs, desc.OptionsFilename)
+	if err != nil {
+		return err
+	}
+	if err := t.pebble.CheckCompatibility(dir, string(b)); err != nil {
+		return &DamageError{desc.OptionsFilename, err.Error()}
+	}
+	return nil
 }
 
 func (t *Tier) pebbleOptions() *pebble.Options {
