@@ -91,7 +91,11 @@ func idOf(k *keyspace.ColdKey) fetchID {
 	if k.Last != 0 {
 		id.first = k.Hash
 	}
-	if k.Need != nil {
+	switch {
+	case k.Need == nil:
+	case k.Need.Empty():
+		id.need = "length"
+	default:
 		id.need = fmt.Sprint(*k.Need)
 	}
 	return id

@@ -150,7 +150,8 @@ func (ks *Keyspace) wantSunk(db int, key []byte, deep bool) bool {
 		return false
 	}
 	hash := ks.Hash(key)
-	if !sp.slab.Imprinted(printOf(hash)) || sp.slab.Find(hash, key) != 0 || ks.buried(db, key) {
+	// Its record first: most have one, and what it lies on is needed soon.
+	if sp.slab.Find(hash, key) != 0 || !sp.slab.Imprinted(printOf(hash)) || ks.buried(db, key) {
 		return false
 	}
 	ks.ask(db, hash, key, deep)
