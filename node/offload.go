@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"runtime/metrics"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"vecino/engine"
+	"vecino/internal/pace"
 	"vecino/keyspace"
 	"vecino/session"
 	"vecino/slab"
@@ -30,7 +30,7 @@ import (
 //	  data - 2%  ... down to here
 //
 // It takes a database's lock for slices that are shorter than what a loop
-// notices.
+// notices, and rests between them.
 type keeper struct {
 	node *Node
 	budget
@@ -44,6 +44,7 @@ type keeper struct {
 	stuck    atomic.Bool // nothing can leave any more
 
 	offloads, offloaded, sunk, relieves, stalls, sleeps atomic.Int64
+	rested                                              atomic.Int64 // nanoseconds
 
 	mu     sync.Mutex
 	barren map[*engine.DB]barren
@@ -113,6 +114,26 @@ func (k *keeper) watch(ctx context.Context) {
 // manyDatabases are so many that looking at all takes a while. With fewer it is
 // only a lock that does.
 const manyDatabases = 1000
+
+// relieveShare is how much of a core letting values leave takes, unless they come in
+// faster than they can go then: they don't leave one by one as others come, but some
+// thousands at a time, which without rests is tens of milliseconds.
+const relieveShare = 0.25
+
+// newPace is how whoever lets values leave rests, until ctx ends.
+func (k *keeper) newPace(ctx context.Context) *pace.Pace {
+	return pace.New(relieveShare, func(d time.Duration) {
+		began := time.Now()
+		wait(ctx, d)
+		k.rested.Add(int64(time.Since(began)))
+	}, k.hurried)
+}
+
+// hurried reports whether letting values leave falls behind.
+func (k *keeper) hurried() bool {
+	target := k.target.Load()
+	return k.resident.Load() > target+target/50
+}
 
 // pressed reports whether more is in memory than should be.
 func (k *keeper) pressed() bool { return k.resident.Load() > k.target.Load() }
@@ -251,6 +272,7 @@ func (k *keeper) forget(db *engine.DB) {
 
 // relieve has values leave until enough have, whenever there is too much.
 func (k *keeper) relieve(ctx context.Context) {
+	rests := k.newPace(ctx)
 	fruitless := 0
 	for {
 		select {
@@ -283,7 +305,7 @@ func (k *keeper) relieve(ctx context.Context) {
 					break
 				}
 				// Not all at once: who came to be above its share meanwhile gives too.
-				got, err := k.take(ctx, list[i].p, min(give[i], k.data/8+1))
+				got, err := k.take(ctx, rests, list[i].p, min(give[i], k.data/8+1))
 				if err != nil && ctx.Err() == nil {
 					k.node.log.Error("values can't leave memory", "db", uint64(list[i].p.Engine.ID()), "err", err.Error())
 				}
@@ -313,7 +335,7 @@ func (k *keeper) relieve(ctx context.Context) {
 const sliceTime = 200 * time.Microsecond
 
 // take lets want bytes of a database go, if so many can.
-func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, err error) {
+func (k *keeper) take(ctx context.Context, rests *pace.Pace, p *placed, want int64) (freed int64, err error) {
 	db := p.Engine
 	batch, looks := 16, 256
 	swept := false
@@ -339,7 +361,7 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 			freed += gone
 			misses = 0
 			looks = paced(looks, took, 32, 2048)
-			runtime.Gosched()
+			rests.Rest()
 			continue
 		}
 		ks.Coldest(batch, since, k.rng, func(c *keyspace.Candidate) {
@@ -378,7 +400,7 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 				return freed, err
 			}
 		case write:
-			got, err := k.write(ctx, p, dirty, want-freed)
+			got, err := k.write(ctx, rests, p, dirty, want-freed)
 			freed += got
 			if err != nil {
 				return freed, err
@@ -389,7 +411,7 @@ func (k *keeper) take(ctx context.Context, p *placed, want int64) (freed int64, 
 		default:
 			misses = 0
 		}
-		runtime.Gosched()
+		rests.Rest()
 	}
 	k.offloaded.Add(freed)
 	if freed == 0 && ctx.Err() == nil {
@@ -472,7 +494,7 @@ type candidate struct {
 const writeBytes = 4 << 20
 
 // write brings single keys to the tier and lets go their values.
-func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want int64) (freed int64, err error) {
+func (k *keeper) write(ctx context.Context, rests *pace.Pace, p *placed, keys []candidate, want int64) (freed int64, err error) {
 	db := p.Engine
 	more := func(limit int) {
 		since := k.node.store.since(p)
@@ -523,7 +545,7 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 					return err
 				}
 			}
-			runtime.Gosched()
+			rests.Rest()
 		}
 		return nil
 	})
@@ -540,7 +562,7 @@ func (k *keeper) write(ctx context.Context, p *placed, keys []candidate, want in
 			}
 		}
 		db.Unlock()
-		runtime.Gosched()
+		rests.Rest()
 	}
 	return freed, nil
 }

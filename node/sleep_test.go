@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"vecino/engine"
+	"vecino/internal/pace"
 	"vecino/region"
 	"vecino/resp"
 	"vecino/session"
@@ -514,9 +515,34 @@ func TestFewValuesThatTheTierHasNotGotLeave(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	freed, err := n.keeper.take(ctx, n.find(1), 1<<20)
+	freed, err := n.keeper.take(ctx, n.keeper.newPace(ctx), n.find(1), 1<<20)
 	if err != nil || ctx.Err() != nil || freed < large*10_000 {
 		t.Errorf("%d bytes left memory: %v, %v", freed, err, ctx.Err())
+	}
+}
+
+// Values that leave don't take a loop's processor for long, unless they fall behind.
+func TestWhoLetsValuesLeaveRests(t *testing.T) {
+	n := small(t, 8<<20)
+	cl := plain(t, n)
+	const keys, each = 3000, 1000
+	for i := range keys {
+		cl.want("OK", "SET", fmt.Sprint("k", i), strings.Repeat("x", each))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k, pauses := n.keeper, 0
+	freed, err := k.take(ctx, pace.New(relieveShare, func(time.Duration) { pauses++ }, nil), n.find(1), keys*each/2)
+	if err != nil || freed < keys*each/2 || pauses == 0 {
+		t.Errorf("%d bytes left with %d rests: %v", freed, pauses, err)
+	}
+
+	k = &keeper{}
+	k.target.Store(100 << 20)
+	for bytes, want := range map[int64]bool{90 << 20: false, 101 << 20: false, 103 << 20: true} {
+		if k.resident.Store(bytes); k.hurried() != want {
+			t.Errorf("with %d bytes of %d in memory it hurries: %v", bytes, k.target.Load(), !want)
+		}
 	}
 }
 
