@@ -41,6 +41,11 @@ fuzz: ## run each fuzz target for half a minute
 bench: ## measure, beside redis-server, and write docs/benchmarks.md
 	@if [ -d bench ]; then go run ./bench; else echo "there is no bench in this tree"; fi
 
+.PHONY: profile
+profile: ## measure what builds are optimized by, cmd/vecino/default.pgo: ten minutes
+	go run ./bench -only server -o "" -profile bin/profiles
+	go run ./bench pgo bin/profiles cmd/vecino/default.pgo
+
 .PHONY: soak
 soak: ## ten minutes of everything at once, with a ledger; SOAK=1m for less
 	go run ./bench soak -for $${SOAK:-10m}

@@ -26,6 +26,8 @@
 //
 //	go run ./bench soak -for 10m        see soak.go
 //
+// The profiles of -profile also are what builds are optimized by: see pgo.go.
+//
 // Figures are of processes, not of functions: a server's CPU is what its
 // process used, system calls and background work included. Where two things
 // are compared, their rounds alternate and the median of the rounds' ratios
@@ -101,6 +103,8 @@ func main() {
 			do, args = runSoak, args[1:]
 		case "flood": // what neighbours starts as a process of its own
 			do, args = runFlood, args[1:]
+		case "pgo": // what builds are optimized by
+			do, args = runPGO, args[1:]
 		case "watch": // what traffic starts
 			do, args = runWatch, args[1:]
 		}
