@@ -122,11 +122,17 @@ const relieveShare = 0.25
 
 // newPace is how whoever lets values leave rests, until ctx ends.
 func (k *keeper) newPace(ctx context.Context) *pace.Pace {
-	return pace.New(relieveShare, func(d time.Duration) {
+	return restingPace(ctx, relieveShare, &k.rested, k.hurried)
+}
+
+// restingPace is the pace of a worker that rests until ctx ends, and counts in rested for how many
+// nanoseconds it has.
+func restingPace(ctx context.Context, share float64, rested *atomic.Int64, hurry func() bool) *pace.Pace {
+	return pace.New(share, func(d time.Duration) {
 		began := time.Now()
 		wait(ctx, d)
-		k.rested.Add(int64(time.Since(began)))
-	}, k.hurried)
+		rested.Add(int64(time.Since(began)))
+	}, hurry)
 }
 
 // hurried reports whether letting values leave falls behind.

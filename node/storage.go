@@ -555,11 +555,7 @@ func (s *writing) sweep(ctx context.Context, m *meta) error {
 	}
 	var at keyspace.Cursor
 	var some sweptRecords
-	s.pace = pace.New(sweepShare, func(d time.Duration) {
-		began := time.Now()
-		wait(ctx, d)
-		s.st.rested.Add(int64(time.Since(began)))
-	}, s.hurry)
+	s.pace = restingPace(ctx, sweepShare, &s.st.rested, s.hurry)
 	for looks := 64; !at.Done(); {
 		if err := ctx.Err(); err != nil {
 			return err

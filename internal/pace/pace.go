@@ -5,7 +5,10 @@
 // client then waits. A thread that often sleeps for a moment is no such obstacle.
 package pace
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Step is about how long a worker works at a stretch, and rests at least.
 const Step = 250 * time.Microsecond
@@ -38,11 +41,13 @@ func newPace(share float64, pause func(time.Duration), hurry func() bool, now fu
 const mostWorked = 8 * Step
 
 // Rest is called again and again while there is work, at least once in a Step. It
-// pauses when enough has come together.
+// pauses when enough has come together, and else lets go on what waits in Go's scheduler,
+// also in a hurry: a lock that is let go is for whoever waits for it.
 func (p *Pace) Rest() {
 	now := p.now()
 	if p.hurry() {
 		p.last, p.owed = now, 0
+		runtime.Gosched()
 		return
 	}
 	worked := min(now.Sub(p.last), mostWorked)
@@ -51,5 +56,7 @@ func (p *Pace) Rest() {
 		p.pause(p.owed)
 		p.owed = 0
 		p.last = p.now()
+	} else {
+		runtime.Gosched()
 	}
 }
